@@ -1,0 +1,21 @@
+/* prune.h - prunelua's C API in one include. Each room's header is its manual. Call pr_start first. */
+#ifndef PR_PRUNE_H
+#define PR_PRUNE_H
+
+#include "autograd/autograd.h"
+#include "autograd/parameter.h"
+#include "backend/backend.h"
+#include "base/error.h"
+#include "base/memory.h"
+#include "base/random.h"
+#include "base/scope.h"
+#include "base/thread.h"
+#include "op/op.h"
+#include "tensor/tensor.h"
+
+#define PR_VERSION "0.1.0"
+
+/* Connect the rooms' hooks. Cheap; again: no effect. */
+pr_status pr_start(void);
+
+#endif
