@@ -52,9 +52,9 @@ typedef struct pr_arg_spec {
   const char *help;    /* a few words */
 } pr_arg_spec;
 
-/* One application of an operator: what shape rules, kernels and backward rules get. */
-struct pr_coupling;
+struct pr_coupling; /* couple/couple.h */
 
+/* One application of an operator: what shape rules, kernels and backward rules get. */
 typedef struct pr_call {
   const struct pr_op *op;
   int n_in, n_out;
@@ -79,8 +79,8 @@ enum {
 
 typedef struct pr_op {
   const char *name;
-  const char *inputs;  /* names in order; "bias?" may be absent, "xs*" is a list (then the only input, or the last) */
-  const char *outputs; /* names; ".mean" is seen by backward only; "ys*": infer or compose decides how many */
+  const char *inputs;  /* names in order; "bias?" may be absent, "xs*" is a list (the last), "labels#" holds indices */
+  const char *outputs; /* names; ".mean" is seen by backward only, "order#" holds indices; "ys*": infer or compose decides how many */
   pr_arg_spec args[PR_MAX_ARGS + 1];
   const char *saves;  /* inputs and outputs whose *values* backward reads ("x y"); of the others only shapes are kept */
   const char *writes; /* inputs that are updated in place ("running_mean running_var") */
@@ -105,6 +105,9 @@ typedef struct pr_op {
   const char *examples; /* calls for the automatic tests, one per line: "x:2x3x5x5 weight:4x3x3x3 padding=1"; "labels:5%7" are integers below 7,
                            "x:3x4>0.1" is a tensor of values above 0.1 */
   const char *help;     /* first line: what it computes, with shapes; then details and the source of the formula */
+
+  struct prO_names *names; /* the parsed lists of names; made at first use */
+  int number;              /* position in pr_op_list + 1; 0 before first use */
 } pr_op;
 
 #define PR_OP(name) pr_op pr_op_##name
@@ -142,12 +145,16 @@ int prO_inputs_declared(const pr_op *op);  /* names in .inputs */
 int prO_outputs_declared(const pr_op *op); /* names in .outputs, hidden ones included */
 int prO_outputs_visible(const pr_op *op);
 bool prO_variadic(const pr_op *op);        /* last input is a list */
+bool prO_outputs_listed(const pr_op *op);  /* outputs are a list: "ys*" */
 /* Name of input i ("xs" for all of a list); is it optional, saved, written. */
 const char *prO_input_name(const pr_op *op, int i, char text[32]);
 bool prO_input_optional(const pr_op *op, int i);
 bool prO_saves_input(const pr_op *op, int i);
 bool prO_saves_output(const pr_op *op, int i);
 bool prO_writes_input(const pr_op *op, int i);
+/* Does input / output i hold indices (0-based in C, shown 1-based by the binding)? */
+bool prO_input_is_index(const pr_op *op, int i);
+bool prO_output_is_index(const pr_op *op, int i);
 
 /* --- for infer ------------------------------------------------------------------------------------------------------ */
 

@@ -1,0 +1,104 @@
+/* backend.c - the kernel table and its walk. */
+#include "backend/backend.h"
+
+#include "base/memory.h"
+
+#include <pthread.h>
+#include <string.h>
+
+enum { BACKENDS = 2, MOST_OPS = 256 };
+static const char *const backend_names[BACKENDS + 1] = { "cpu", "reference", NULL };
+
+static pr_kernel_function *kernels[MOST_OPS][2][BACKENDS];
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+static int first_backend; /* asked first; those before it are skipped */
+static _Thread_local const char *last_backend = "";
+
+static int backend_number(const char *name) {
+  for (int b = 0; b < BACKENDS; b++)
+    if (strcmp(name, backend_names[b]) == 0) return b;
+  return -1;
+}
+
+static void fill_table(void) {
+  for (const pr_kernel_row *row = pr_kernel_rows; row->run; row++) {
+    int backend = backend_number(row->backend);
+    for (int i = 0; i < pr_op_count && i < MOST_OPS; i++)
+      if (strcmp(pr_op_list[i]->name, row->op) == 0) kernels[i][row->direction][backend] = row->run;
+  }
+}
+
+/* --- scratch --------------------------------------------------------------------------------------------------------- */
+
+struct prK_block {
+  struct prK_block *next;
+  size_t bytes; /* of the whole aligned block */
+};
+enum { BLOCK_HEADER = 64 }; /* keeps the payload aligned */
+
+void *prK_scratch(pr_call *c, size_t bytes) {
+  if (bytes > SIZE_MAX - BLOCK_HEADER) return pr_fail(PR_ERR_MEMORY, "%s: scratch memory overflows", c->op->name), NULL;
+  struct prK_block *block = prB_aligned(bytes + BLOCK_HEADER);
+  if (!block) return NULL;
+  block->next = c->scratch, block->bytes = bytes + BLOCK_HEADER;
+  c->scratch = block;
+  return (char *)block + BLOCK_HEADER;
+}
+
+static void free_scratch(pr_call *c) {
+  while (c->scratch) {
+    struct prK_block *block = c->scratch;
+    c->scratch = block->next;
+    prB_aligned_free(block, block->bytes);
+  }
+}
+
+double *prK_doubles(pr_call *c, int64_t n) { return prK_scratch(c, (size_t)(n > 0 ? n : 1) * sizeof(double)); }
+
+const double *prK_load(pr_call *c, const pr_tensor *t) {
+  if (!t) return NULL;
+  if (t->dtype == PR_F64 && pr_is_contiguous(t)) return prT_data(t);
+  double *values = prK_doubles(c, pr_numel(t));
+  return values && prT_to_doubles(t, values) == PR_OK ? values : NULL;
+}
+
+pr_status prK_store(pr_tensor *t, const double *values) { return prT_from_doubles(t, values); }
+
+/* --- running --------------------------------------------------------------------------------------------------------- */
+
+pr_status prK_run(pr_call *c, pr_direction direction) {
+  pthread_once(&once, fill_table);
+  pr_kernel_function *const *row = kernels[prO_number(c->op)][direction];
+  for (int b = first_backend; b < BACKENDS; b++) {
+    if (!row[b]) continue;
+    pr_status status = row[b](c);
+    free_scratch(c);
+    if (status == PR_DECLINED) continue;
+    last_backend = backend_names[b];
+    return status;
+  }
+  return pr_fail(PR_ERR_UNSUPPORTED, "%s: no backend has a %s kernel for these inputs", c->op->name,
+                 direction == PR_forward ? "forward" : "backward");
+}
+
+bool prK_has(const pr_op *op, pr_direction direction) {
+  pthread_once(&once, fill_table);
+  for (int b = 0; b < BACKENDS; b++)
+    if (kernels[prO_number(op)][direction][b]) return true;
+  return false;
+}
+
+const char *prK_last_backend(void) { return last_backend; }
+const char *const *pr_backends(void) { return backend_names; }
+const char *pr_backend_used(void) { return backend_names[first_backend]; }
+
+pr_status pr_backend_use(const char *name) {
+  int b = backend_number(name);
+  if (b < 0) {
+    const char *nearest = pr_nearest(name, backend_names, BACKENDS);
+    return pr_fail(PR_ERR_ARGUMENT, "there is no backend '%s'; this build has cpu and reference%s%s", name,
+                   nearest ? "; did you mean " : "", nearest ? nearest : "");
+  }
+  first_backend = b;
+  return PR_OK;
+}
