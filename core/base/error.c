@@ -31,8 +31,10 @@ pr_status pr_error_set(const pr_error *error) {
 }
 
 const char *pr_status_name(pr_status code) {
-  static const char *const names[] = { "ok",    "argument", "shape", "dtype",  "index",       "memory",
-                                       "state", "io",       "format", "unsupported", "interrupted", "declined" };
+  static const char *const names[] = {
+    "ok",    "argument", "shape",  "dtype",       "index",       "memory",
+    "state", "io",       "format", "unsupported", "interrupted", "declined"
+  };
   return (unsigned)code < sizeof names / sizeof *names ? names[code] : "unknown";
 }
 

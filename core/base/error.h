@@ -1,11 +1,11 @@
 /* error.h - how the core reports that something went wrong.
  *
- * Every function that can fail returns a pr_status. PR_OK is 0, so `if ((s = f())) return s;` (PR_TRY) passes a failure up.
- * The function that notices the failure calls pr_fail once: it fills the calling thread's record, and whoever called reads
- * it with pr_error_last(). The core never prints, exits, aborts or jumps.
+ * Every function that can fail returns a pr_status. PR_OK is 0, so `if ((s = f())) return s;` (PR_TRY) passes
+ * a failure up. The function that notices the failure calls pr_fail once: it fills the calling thread's
+ * record, and whoever called reads it with pr_error_last(). The core never prints, exits, aborts or jumps.
  *
- * Messages say what was wrong, where, both shapes, and what to do. Indices inside them are written with PR_INDEX(i), which counts
- * from pr_index_base: 0 for C programs, 1 once the Lua binding has started.
+ * Messages say what was wrong, where, both shapes, and what to do. Indices inside them are written with
+ * PR_INDEX(i), which counts from pr_index_base: 0 for C programs, 1 once the Lua binding has started.
  */
 #ifndef PR_BASE_ERROR_H
 #define PR_BASE_ERROR_H
@@ -41,7 +41,8 @@ pr_status pr_fail(pr_status code, const char *format, ...) __attribute__((format
 /* This thread's latest failure. The pointer stays valid; the content is overwritten by the next failure. */
 const pr_error *pr_error_last(void);
 
-/* Install `error` as this thread's record: how a worker thread's failure is handed to the thread that waits for it. */
+/* Install `error` as this thread's record: how a worker thread's failure is handed to the thread that waits
+ * for it. */
 pr_status pr_error_set(const pr_error *error);
 
 /* A short word for a status: "shape", "memory", ... */

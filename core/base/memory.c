@@ -17,12 +17,11 @@ static bool must_fail(void) {
   return true;
 }
 
-static void count(size_t old_size, size_t size) {
+static void count(size_t old_size, size_t size, int new_blocks) {
   size_t now = atomic_fetch_add_explicit(&live, size - old_size, memory_order_relaxed) + size - old_size;
   size_t most = atomic_load_explicit(&peak, memory_order_relaxed);
   while (now > most && !atomic_compare_exchange_weak(&peak, &most, now)) {}
-  if (old_size == 0) atomic_fetch_add_explicit(&blocks, 1, memory_order_relaxed);
-  if (size == 0) atomic_fetch_sub_explicit(&blocks, 1, memory_order_relaxed);
+  atomic_fetch_add_explicit(&blocks, (size_t)new_blocks, memory_order_relaxed);
 }
 
 static void *refuse(size_t size) {
@@ -32,13 +31,13 @@ static void *refuse(size_t size) {
 
 void *prB_resize(void *block, size_t old_size, size_t size) {
   if (size == 0) {
-    if (block) free(block), count(old_size, 0);
+    if (block) free(block), count(old_size, 0, -1);
     return NULL;
   }
   atomic_fetch_add_explicit(&calls, 1, memory_order_relaxed);
   void *fresh = must_fail() ? NULL : realloc(block, size);
   if (!fresh) return refuse(size);
-  count(block ? old_size : 0, size);
+  count(block ? old_size : 0, size, block == NULL);
   return fresh;
 }
 
@@ -56,12 +55,12 @@ void *prB_aligned(size_t size) {
   atomic_fetch_add_explicit(&calls, 1, memory_order_relaxed);
   void *block = must_fail() ? NULL : aligned_alloc(64, rounded ? rounded : 64);
   if (!block) return refuse(size);
-  count(0, size ? size : 64);
+  count(0, size ? size : 64, 1);
   return block;
 }
 
 void prB_aligned_free(void *block, size_t size) {
-  if (block) free(block), count(size ? size : 64, 0);
+  if (block) free(block), count(size ? size : 64, 0, -1);
 }
 
 char *prB_string(const char *text) {
@@ -87,7 +86,8 @@ pr_status prB_reserve(void **array, size_t *capacity, size_t need, size_t size) 
 }
 
 void pr_memory_get(pr_memory_stats *stats) {
-  *stats = (pr_memory_stats){ atomic_load(&live), atomic_load(&peak), atomic_load(&blocks), atomic_load(&calls) };
+  *stats =
+      (pr_memory_stats){ atomic_load(&live), atomic_load(&peak), atomic_load(&blocks), atomic_load(&calls) };
 }
 
 void pr_memory_reset_peak(void) { atomic_store(&peak, atomic_load(&live)); }

@@ -1,11 +1,13 @@
-/* random.c - Philox4x32-10 and the distributions made of it. Constants are those of the paper (table 2 and section 4). */
+/* random.c - Philox4x32-10 and the distributions made of it. Constants are those of the paper (table 2 and
+ * section 4). */
 #include "base/random.h"
 
 #include <math.h>
 
 void prB_philox(uint64_t seed, uint32_t stream, uint64_t step, uint64_t index, uint32_t out[4]) {
   uint32_t k0 = (uint32_t)seed ^ (stream * 0x9E3779B9u), k1 = (uint32_t)(seed >> 32);
-  uint32_t c0 = (uint32_t)index, c1 = (uint32_t)(index >> 32), c2 = (uint32_t)step, c3 = (uint32_t)(step >> 32);
+  uint32_t c0 = (uint32_t)index, c1 = (uint32_t)(index >> 32), c2 = (uint32_t)step,
+           c3 = (uint32_t)(step >> 32);
   for (int round = 0; round < 10; round++) {
     uint64_t p0 = (uint64_t)0xD2511F53u * c0, p1 = (uint64_t)0xCD9E8D57u * c2;
     c0 = (uint32_t)(p1 >> 32) ^ c1 ^ k0, c1 = (uint32_t)p1;

@@ -1,8 +1,10 @@
-/* random.h - counter-based random numbers: Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011).
+/* random.h - counter-based random numbers: Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as
+ * 1, 2, 3", SC 2011).
  *
- * A number is a pure function of (seed, stream, step, index), so results do not depend on the number of threads, and resuming needs no
- * more than the seed and the step. Each call of a random operator takes the next step of the stream PR_STREAM_OPERATOR; the
- * data loader takes its epoch as the step and its sample as the index.
+ * A number is a pure function of (seed, stream, step, index), so results do not depend on the number of
+ * threads, and resuming needs no more than the seed and the step. Each call of a random operator takes the
+ * next step of the stream PR_STREAM_OPERATOR; the data loader takes its epoch as the step and its sample as
+ * the index.
  */
 #ifndef PR_BASE_RANDOM_H
 #define PR_BASE_RANDOM_H
@@ -14,7 +16,8 @@ typedef enum pr_stream { PR_STREAM_OPERATOR = 1, PR_STREAM_SHUFFLE = 2, PR_STREA
 /* Four 32-bit numbers for block `index` of (seed, stream, step). */
 void prB_philox(uint64_t seed, uint32_t stream, uint64_t step, uint64_t index, uint32_t out[4]);
 
-/* Uniform in [0, 1) with 53 bits, and standard normal (Box and Muller 1958): element `index` of (seed, stream, step). */
+/* Uniform in [0, 1) with 53 bits, and standard normal (Box and Muller 1958): element `index` of (seed,
+ * stream, step). */
 double prB_uniform(uint64_t seed, uint32_t stream, uint64_t step, uint64_t index);
 double prB_normal(uint64_t seed, uint32_t stream, uint64_t step, uint64_t index);
 

@@ -1,6 +1,7 @@
 /* thread.h - threads of arithmetic and the interrupt flag.
  *
- * OpenMP is the one pool for arithmetic: kernels use `#pragma omp parallel for`. Loader threads are plain threads and never enter it.
+ * OpenMP is the one pool for arithmetic: kernels use `#pragma omp parallel for`. Loader threads are plain
+ * threads and never enter it.
  */
 #ifndef PR_BASE_THREAD_H
 #define PR_BASE_THREAD_H
@@ -11,8 +12,9 @@
 pr_status pr_threads_set(int n);
 int pr_threads(void);
 
-/* Raise the flag from a signal handler (async-signal-safe); pr_apply and every long loop of the core poll it and return
- * PR_ERR_INTERRUPTED at the next point where nothing is half done. prB_interrupted polls; it fails and lowers the flag. */
+/* Raise the flag from a signal handler (async-signal-safe); pr_apply and every long loop of the core poll it
+ * and return PR_ERR_INTERRUPTED at the next point where nothing is half done. prB_interrupted polls; it fails
+ * and lowers the flag. */
 void pr_interrupt(void);
 void pr_interrupt_clear(void);
 bool pr_interrupt_pending(void);
