@@ -52,7 +52,7 @@ pr_status prO_dims(const pr_call *c, int arg, int dim, bool mask[PR_MAX_DIM]) {
   const pr_arg *a = &c->args[arg];
   memset(mask, a->count == 0, PR_MAX_DIM * sizeof *mask);
   for (int k = 0; k < a->count; k++) {
-    int axis;
+    int axis = 0;
     PR_TRY(axis_of(c, arg, a->list[k], dim, &axis));
     if (mask[axis]) return prO_fail(c, PR_ERR_ARGUMENT, "option '%s' names axis %lld twice", c->op->args[arg].name, PR_INDEX(axis));
     mask[axis] = true;
