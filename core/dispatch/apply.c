@@ -8,7 +8,7 @@
 
 #include <string.h>
 
-pr_status (*prD_record_step)(pr_call *c) = NULL;
+pr_status (*prD_record_step)(pr_call *c, pr_tensor *const *read) = NULL;
 pr_tensor *(*prD_value)(pr_tensor *t) = NULL;
 
 static _Thread_local bool grad_disabled;
@@ -95,6 +95,15 @@ static pr_status run_kernel(pr_call *c, pr_device device) {
   return PR_OK;
 }
 
+/* Views of parameters, while tracing, are shapes as all else. */
+static void strip_storage(pr_call *c) {
+  for (int k = 0; k < c->n_out; k++) {
+    if (!c->out[k]->storage) continue;
+    prT_storage_release(c->out[k]->storage);
+    c->out[k]->storage = NULL, c->out[k]->device = PR_META;
+  }
+}
+
 static bool wants_step(const pr_call *c, pr_tensor *const *in) {
   if (grad_disabled || c->meta || (c->op->flags & PR_OP_NO_GRADIENT)) return false;
   for (int i = 0; i < c->n_in; i++)
@@ -115,13 +124,14 @@ static pr_status run(pr_call *c, pr_tensor **values) {
   else memcpy(values, in, (size_t)c->n_in * sizeof *values);
   c->in = values;
   pr_status status = c->op->infer(c);
+  if (!status && c->meta) strip_storage(c);
   if (!status && !c->meta) {
     if (c->op->flags & PR_OP_RANDOM) c->random_step = prB_next_step();
     status = run_kernel(c, device);
   }
   c->in = in;
   PR_TRY(status);
-  if (prD_record_step && wants_step(c, in)) PR_TRY(prD_record_step(c));
+  if (prD_record_step && wants_step(c, in)) PR_TRY(prD_record_step(c, values));
   if (c->meta && tracer) PR_TRY(tracer->record(tracer, c));
   return PR_OK;
 }

@@ -8,8 +8,9 @@
 bool pr_grad_mode(bool enabled);
 bool pr_grad_enabled(void);
 
-/* Filled in by autograd: push a step for a finished call some of whose inputs require a gradient. */
-extern pr_status (*prD_record_step)(pr_call *c);
+/* Filled in by autograd: push a step for a finished call some of whose inputs require a gradient. `read` are the values that the kernel
+ * read: c->in with the masks applied. */
+extern pr_status (*prD_record_step)(pr_call *c, pr_tensor *const *read);
 /* Filled in by autograd: what reading a tensor gives: itself, or for a masked parameter the masked value (borrowed). NULL: failure. */
 extern pr_tensor *(*prD_value)(pr_tensor *t);
 

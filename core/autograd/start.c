@@ -1,0 +1,7 @@
+/* start.c - pr_start: connect the rooms' hooks. */
+#include "prune.h"
+
+pr_status pr_start(void) {
+  prA_start();
+  return PR_OK;
+}
