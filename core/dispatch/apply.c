@@ -113,7 +113,7 @@ static bool wants_step(const pr_call *c, pr_tensor *const *in) {
 
 /* Everything between the checks of pr_apply and the hand-over of results. c->in holds the caller's tensors. */
 static pr_status run(pr_call *c, pr_tensor **values) {
-  pr_device device;
+  pr_device device = PR_META;
   PR_TRY(prO_args_complete(c->op, c->args));
   PR_TRY(check_inputs(c));
   PR_TRY(choose_device(c, &device));

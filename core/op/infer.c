@@ -66,7 +66,7 @@ pr_status prO_outputs(pr_call *c, int n) {
   if (n == c->n_out && c->out) return PR_OK;
   pr_tensor **out = prB_resize(c->out, (size_t)c->n_out * sizeof *out, (size_t)n * sizeof *out);
   if (!out && n) return PR_ERR_MEMORY;
-  for (int k = c->n_out; k < n; k++) out[k] = NULL;
+  for (int k = c->n_out; out && k < n; k++) out[k] = NULL;
   c->out = out, c->n_out = n;
   return PR_OK;
 }
@@ -88,7 +88,7 @@ pr_status prO_output_ordered(pr_call *c, int k, pr_dtype dtype, int dim, const i
   if (!t) return PR_ERR_MEMORY;
   if (like->dim == dim && prT_is_dense(like)) {
     /* axes of `like` from the slowest to the fastest; equal strides (size 1) keep their order */
-    int order[PR_MAX_DIM];
+    int order[PR_MAX_DIM] = { 0 };
     for (int d = 0; d < dim; d++) {
       int at = d;
       while (at > 0 && like->stride[order[at - 1]] < like->stride[d]) order[at] = order[at - 1], at--;
