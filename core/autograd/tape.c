@@ -19,7 +19,8 @@ static prA_step *step_new(int n_in, int n_out) {
                  (size_t)n_out * (3 * sizeof(pr_tensor *) + sizeof(uint64_t));
   prA_step *step = prB_zeroed(1, bytes);
   if (!step) return NULL;
-  step->refs = 1, step->bytes = bytes, step->n_in = n_in, step->n_out = n_out;
+  atomic_init(&step->refs, 1);
+  step->bytes = bytes, step->n_in = n_in, step->n_out = n_out;
   char *at = (char *)(step + 1);
   step->edges = (prA_edge *)at, at += (size_t)n_in * sizeof(prA_edge);
   step->versions = (uint64_t *)at, at += (size_t)(n_in + n_out) * sizeof(uint64_t);
