@@ -188,6 +188,9 @@ pr_status prO_need_float(const pr_call *c, int i);
 pr_status prO_need_dtype(const pr_call *c, int i, pr_dtype dtype);
 pr_status prO_need_same_dtype(const pr_call *c, int i, int j);
 pr_status prO_need_size(const pr_call *c, int i, int axis, int64_t size, const char *because);
+/* Fail unless every value of the index input i (of an integer dtype) lies in 0..size-1; names the first that does not as a `what` ("label").
+ * Reads the values where they are on the CPU; on other devices only the dtype is checked. */
+pr_status prO_need_indices(const pr_call *c, int i, int64_t size, const char *what);
 /* Failure in the operator's name: "conv2d: ..." with the shapes of all inputs appended. */
 pr_status prO_fail(const pr_call *c, pr_status code, const char *format, ...) __attribute__((format(printf, 3, 4)));
 /* Broadcast shape of inputs i and j (NumPy's rules). */
