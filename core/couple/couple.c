@@ -226,3 +226,19 @@ int64_t prC_slot_live(prC_algebra *algebra, const prC_slots *slots, int slot, co
   if (!slots || slot < 0 || slot >= PRC_SLOTS || !slots->size[slot]) return -1;
   return prC_live(algebra, slots->label[slot], slots->size[slot], dead);
 }
+
+/* --- rewriting --------------------------------------------------------------------------------------------------- */
+
+int64_t prC_live_part(const pr_coupling *c, int v, int axis, int64_t from, int64_t to) {
+  const prC_value *value = prC_at(c, v);
+  if (axis < 0) axis += value->dim;
+  return prC_live_in(c->algebra, value->label[axis], from, to, c->dead);
+}
+
+int64_t prC_live_axis(const pr_coupling *c, int v, int axis) { return prC_live_part(c, v, axis, 0, prC_size(c, v, axis)); }
+
+bool prC_live_position(const pr_coupling *c, int v, int axis, int64_t position) {
+  return prC_live_part(c, v, axis, position, position + 1) == 1;
+}
+
+int64_t prC_live_slot(const pr_coupling *c, int slot) { return prC_slot_live(c->algebra, c->slots, slot, c->dead); }

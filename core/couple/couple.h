@@ -67,6 +67,7 @@ typedef struct pr_coupling {
   int inputs, outputs;
   prC_value **in, **out; /* NULL entries: absent optional inputs */
   prC_slots *slots;      /* set by the first prC_record; owned by the algebra. NULL at first */
+  const unsigned char *dead; /* [elements] while arguments are rewritten after a removal; else NULL */
 } pr_coupling;
 
 /* Handles of the node's tensors. */
@@ -137,5 +138,14 @@ void prC_consumer(pr_coupling *c, int v, int axis);
 void prC_record(pr_coupling *c, int slot, pr_label *label, int64_t n);
 /* Live count of a recorded label; -1 where nothing was recorded. */
 int64_t prC_slot_live(prC_algebra *algebra, const prC_slots *slots, int slot, const unsigned char *dead);
+
+/* --- for the rewriting of arguments after a removal (c->dead is set; shapes and labels are those before it) ---- */
+
+/* Positions of an axis that stay; of its part [from, to). */
+int64_t prC_live_axis(const pr_coupling *c, int v, int axis);
+int64_t prC_live_part(const pr_coupling *c, int v, int axis, int64_t from, int64_t to);
+bool prC_live_position(const pr_coupling *c, int v, int axis, int64_t position);
+/* Live count of what this node recorded under `slot`; -1 where nothing was recorded. */
+int64_t prC_live_slot(const pr_coupling *c, int slot);
 
 #endif
