@@ -71,7 +71,7 @@ static pr_status give_leaf(pr_tensor *leaf, pr_tensor *g) {
   pr_status status = prA_hooks_run(leaf->hooks, &g);
   if (!status && (!prT_same_layout(g, leaf) || g->refs > 1 || g->storage->refs > 1)) {
     pr_tensor *own = prT_new_like(leaf, g->dtype, leaf->dim, leaf->shape);
-    if (own && !(status = prT_allocate(own, g->device))) status = pr_copy(own, g);
+    if (own && !prT_allocate(own, g->device)) status = pr_copy(own, g);
     else status = PR_ERR_MEMORY;
     pr_release(g);
     g = own;

@@ -139,8 +139,7 @@ void prC_pin_position(pr_coupling *c, int v, int axis, int64_t position, const c
   prC_pin_element(c->algebra, label->id[position]);
 }
 
-/* --- dead values
- * --------------------------------------------------------------------------------------------------------*/
+/* --- dead values ---------------------------------------------------------------------------------------- */
 
 double prC_dead(const pr_coupling *c, int v, int axis) {
   const prC_value *value = axis_at(c, v, &axis);
@@ -183,8 +182,7 @@ void prC_pass(pr_coupling *c, int out, int in, prC_keep keep) {
   for (int a = 0; a < prC_dim(c, out); a++) prC_pass_axis(c, out, a, in, a, keep);
 }
 
-/* --- for plans and removal
- * ----------------------------------------------------------------------------------------------*/
+/* --- for plans and removal ------------------------------------------------------------------------------ */
 
 void prC_note(pr_coupling *c, const char *format, ...) {
   prC_algebra *algebra = c->algebra;

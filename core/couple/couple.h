@@ -82,8 +82,7 @@ bool prC_has(const pr_coupling *c, int v);
 int prC_dim(const pr_coupling *c, int v);
 int64_t prC_size(const pr_coupling *c, int v, int axis);
 
-/* --- labels
- * ---------------------------------------------------------------------------------------------------------*/
+/* --- labels --------------------------------------------------------------------------------------------- */
 
 /* The label of an axis; a parameter axis that was never met gets fresh elements. */
 pr_label *prC_label(pr_coupling *c, int v, int axis);
@@ -102,8 +101,7 @@ void prC_pin_all(pr_coupling *c, int v, const char *reason);
 /* The same for one position. */
 void prC_pin_position(pr_coupling *c, int v, int axis, int64_t position, const char *reason);
 
-/* --- dead values
- * ------------------------------------------------------------------------------------------------------*/
+/* --- dead values ---------------------------------------------------------------------------------------- */
 
 typedef enum prC_keep {
   PRC_DEAD_UNKNOWN, /* anything becomes unknown */
@@ -125,8 +123,7 @@ void prC_need_zero(pr_coupling *c, int v, int axis, const char *what);
 void prC_pass_axis(pr_coupling *c, int out, int out_axis, int in, int in_axis, prC_keep keep);
 void prC_pass(pr_coupling *c, int out, int in, prC_keep keep);
 
-/* --- for plans and removal
- * -----------------------------------------------------------------------------------------------*/
+/* --- for plans and removal ------------------------------------------------------------------------------ */
 
 /* Why something was pinned, for the plan to print. */
 void prC_note(pr_coupling *c, const char *format, ...) __attribute__((format(printf, 2, 3)));

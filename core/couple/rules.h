@@ -11,8 +11,7 @@
 
 #include "couple/couple.h"
 
-/* --- layers: rules_layer.c
- * ----------------------------------------------------------------------------------------------*/
+/* --- layers: rules_layer.c ------------------------------------------------------------------------------ */
 
 /* Convolution, any rank, x [N, C, ...] or [C, ...]. w [O, C / groups, kernel...], transposed [C, O / groups,
  * kernel...]; bias [O]. Slot 0: groups (recorded when groups > 1): after removal groups = live count of slot
@@ -64,8 +63,7 @@ void prC_rule_attention(pr_coupling *c, int q, int k, int v, int mask, int y, bo
 void prC_rule_attention_packed(pr_coupling *c, int q, int k, int v, int mask, int y, int64_t heads,
                                int64_t kv_heads, bool causal);
 
-/* --- arithmetic: rules_math.c
- * --------------------------------------------------------------------------------------------*/
+/* --- arithmetic: rules_math.c --------------------------------------------------------------------------- */
 
 /* y = f(x) entry by entry: dead values go through f; where f is not finite the axis is pinned. */
 void prC_rule_unary(pr_coupling *c, int x, int y, double (*f)(double x, const void *context),
@@ -112,8 +110,7 @@ void prC_rule_glu(pr_coupling *c, int x, int y, int axis);
 /* No rule: all axes of all inputs and outputs are pinned, with a note. */
 void prC_rule_unknown(pr_coupling *c, const char *name);
 
-/* --- shapes: rules_shape.c
- * ----------------------------------------------------------------------------------------------*/
+/* --- shapes: rules_shape.c ------------------------------------------------------------------------------ */
 
 void prC_rule_reshape(pr_coupling *c, int x, int y); /* view, flatten, unflatten, squeeze, unsqueeze */
 void prC_rule_permute(pr_coupling *c, int x, int y, const int *order); /* y's axis i is x's axis order[i] */

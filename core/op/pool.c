@@ -5,8 +5,7 @@
 enum { X };
 enum { Y, INDEX };
 
-/* --- windows of a fixed size
- * ------------------------------------------------------------------------------------------ */
+/* --- windows of a fixed size ---------------------------------------------------------------------------- */
 
 enum { KERNEL, STRIDE, PADDING, CEIL, DILATION, COUNT_PAD = DILATION };
 
@@ -134,8 +133,7 @@ PR_OP(avg_pool1d)
   .help = "Mean over windows: x [N, C, L] -> y [N, C, L']\nAs avg_pool2d with one spatial axis.",
 };
 
-/* --- adaptive windows
- * --------------------------------------------------------------------------------------------------- */
+/* --- adaptive windows ----------------------------------------------------------------------------------- */
 
 enum { OUTPUT_SIZE };
 

@@ -17,8 +17,7 @@ enum {
   BLOCK = 16          /* side of a transposed block: 16 f32 are one cache line */
 };
 
-/* --- rows: n elements with a stride on either side
- * ------------------------------------------------------------------ */
+/* --- rows: n elements with a stride on either side ------------------------------------------------------ */
 
 typedef void copy_row(void *dst, int64_t dst_stride, const void *src, int64_t src_stride, int64_t n);
 
@@ -109,8 +108,7 @@ static copy_row *row_function(pr_dtype dst, pr_dtype src) {
   return dst == src ? moves[pr_dtype_size(dst)] : rows[src][dst];
 }
 
-/* --- the plan: axes in the destination's memory order
- * ----------------------------------------------------------------- */
+/* --- the plan: axes in the destination's memory order --------------------------------------------------- */
 
 typedef struct plan {
   int dim;
@@ -217,8 +215,7 @@ static void run(const plan *p) {
   run_rows(p);
 }
 
-/* --- the public functions
- * --------------------------------------------------------------------------------------------- */
+/* --- the public functions ------------------------------------------------------------------------------- */
 
 /* The first and last byte that a tensor may touch. */
 static void span(const pr_tensor *t, const char **first, const char **last) {

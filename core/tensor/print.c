@@ -25,8 +25,7 @@ typedef struct printer {
   int decimals, width;
 } printer;
 
-/* --- which indices of an axis are shown
- * ------------------------------------------------------------------------------- */
+/* --- which indices of an axis are shown ----------------------------------------------------------------- */
 
 /* The k-th shown index of an axis of n; -1 stands for "..."; -2 is past the end. */
 static int64_t shown(const printer *p, int64_t n, int64_t edge, int64_t k) {
@@ -49,8 +48,7 @@ static int64_t position(const printer *p, int64_t outer, int64_t row, int64_t co
   return at;
 }
 
-/* --- one element
- * -------------------------------------------------------------------------------------------------------- */
+/* --- one element ---------------------------------------------------------------------------------------- */
 
 static int cell(const printer *p, int64_t at, char text[64]) {
   const pr_tensor *t = p->t;

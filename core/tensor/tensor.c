@@ -8,8 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* --- dtypes and devices
- * -------------------------------------------------------------------------------------------- */
+/* --- dtypes and devices --------------------------------------------------------------------------------- */
 
 static const char *const dtype_names[PR_DTYPES] = { "f32", "f64", "bf16", "i64", "i32", "u8", "bool" };
 static const unsigned char dtype_sizes[PR_DTYPES] = { 4, 8, 2, 8, 4, 1, 1 };
@@ -134,8 +133,7 @@ pr_tensor *pr_tensor_from(pr_dtype dtype, int dim, const int64_t *shape, const d
   return t;
 }
 
-/* --- counting and views
- * -------------------------------------------------------------------------------------------- */
+/* --- counting and views --------------------------------------------------------------------------------- */
 
 pr_tensor *pr_retain(pr_tensor *t) {
   if (t) atomic_fetch_add_explicit(&t->refs, 1, memory_order_relaxed);
@@ -242,8 +240,7 @@ void prT_walk_start(prT_walk *w, const pr_tensor *t) {
   memcpy(w->stride, t->stride, sizeof w->stride);
 }
 
-/* --- numbers in and out
- * --------------------------------------------------------------------------------------------- */
+/* --- numbers in and out --------------------------------------------------------------------------------- */
 
 /* Conversions of numbers outside the range are undefined in C; here they saturate, and nan gives 0. */
 static int64_t to_i64(double v) {

@@ -1,4 +1,5 @@
-/* A program that uses the core as any C library: it makes a tensor, and it sees a failure as a status with a message. */
+/* A program that uses the core as any C library: it makes a tensor, and it sees a failure as a status with a
+ * message. */
 #include <stdio.h>
 #include <string.h>
 

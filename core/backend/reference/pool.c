@@ -66,8 +66,7 @@ static void windows_at(const pr_call *c, const planes *p, window_rule *rule, int
   w[1] = rule(c, p->space - 1, p->in[1], p->out[1], j);
 }
 
-/* --- maximum
- * -------------------------------------------------------------------------------------------------------- */
+/* --- maximum -------------------------------------------------------------------------------------------- */
 
 static pr_status max_forward(pr_call *c, window_rule *rule) {
   planes p = planes_of(c->in[X], c->out[Y]);
