@@ -23,6 +23,7 @@ void prC_value_parameter(prC_value *value, int dim, const int64_t *shape) {
 
 void prC_value_constant(prC_value *value, int dim, const int64_t *shape) {
   prC_value_parameter(value, dim, shape);
+  value->is_constant = true;
   value->consumer = UINT8_MAX;
 }
 
@@ -139,7 +140,7 @@ void prC_pin_position(pr_coupling *c, int v, int axis, int64_t position, const c
   prC_pin_element(c->algebra, label->id[position]);
 }
 
-/* --- dead values ---------------------------------------------------------------------------------------- */
+/* --- dead values ------------------------------------------------------------------------------------- */
 
 double prC_dead(const pr_coupling *c, int v, int axis) {
   const prC_value *value = axis_at(c, v, &axis);
@@ -182,7 +183,7 @@ void prC_pass(pr_coupling *c, int out, int in, prC_keep keep) {
   for (int a = 0; a < prC_dim(c, out); a++) prC_pass_axis(c, out, a, in, a, keep);
 }
 
-/* --- for plans and removal ------------------------------------------------------------------------------ */
+/* --- for plans and removal --------------------------------------------------------------------------- */
 
 void prC_note(pr_coupling *c, const char *format, ...) {
   prC_algebra *algebra = c->algebra;
@@ -206,7 +207,7 @@ void prC_note(pr_coupling *c, const char *format, ...) {
 
 static void mark_axis(pr_coupling *c, int v, int axis, bool producer) {
   prC_value *value = axis_at(c, v, &axis);
-  if (!value || !value->is_parameter) return;
+  if (!value || !value->is_parameter || value->is_constant) return;
   *(producer ? &value->producer : &value->consumer) |= (uint8_t)(1u << axis);
 }
 
@@ -220,23 +221,27 @@ void prC_record(pr_coupling *c, int slot, pr_label *label, int64_t n) {
   c->slots->label[slot] = label, c->slots->size[slot] = n;
 }
 
-int64_t prC_slot_live(prC_algebra *algebra, const prC_slots *slots, int slot, const unsigned char *dead) {
-  if (!slots || slot < 0 || slot >= PRC_SLOTS || !slots->size[slot]) return -1;
-  return prC_live(algebra, slots->label[slot], slots->size[slot], dead);
-}
-
-/* --- rewriting --------------------------------------------------------------------------------------------------- */
+/* --- rewriting of arguments -------------------------------------------------------------------------- */
 
 int64_t prC_live_part(const pr_coupling *c, int v, int axis, int64_t from, int64_t to) {
-  const prC_value *value = prC_at(c, v);
-  if (axis < 0) axis += value->dim;
-  return prC_live_in(c->algebra, value->label[axis], from, to, c->dead);
+  const prC_value *value = axis_at(c, v, &axis);
+  return value ? prC_live_in(c->algebra, value->label[axis], from, to, c->dead) : to - from;
 }
 
-int64_t prC_live_axis(const pr_coupling *c, int v, int axis) { return prC_live_part(c, v, axis, 0, prC_size(c, v, axis)); }
+int64_t prC_live_axis(const pr_coupling *c, int v, int axis) {
+  return prC_live_part(c, v, axis, 0, prC_size(c, v, axis));
+}
+
+int64_t prC_live_slot(const pr_coupling *c, int slot) {
+  if (!c->slots || slot < 0 || slot >= PRC_SLOTS || !c->slots->size[slot]) return -1;
+  return prC_live(c->algebra, c->slots->label[slot], c->slots->size[slot], c->dead);
+}
+
+int64_t prC_kept_axis(const pr_coupling *c, int v, int axis, int64_t *index) {
+  const prC_value *value = axis_at(c, v, &axis);
+  return value ? prC_kept(c->algebra, value->label[axis], value->shape[axis], c->dead, index) : 0;
+}
 
 bool prC_live_position(const pr_coupling *c, int v, int axis, int64_t position) {
   return prC_live_part(c, v, axis, position, position + 1) == 1;
 }
-
-int64_t prC_live_slot(const pr_coupling *c, int slot) { return prC_slot_live(c->algebra, c->slots, slot, c->dead); }

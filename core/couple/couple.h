@@ -41,6 +41,7 @@ typedef struct prC_value {
   pr_label *label[PRC_DIMS]; /* NULL: pinned, or not met yet */
   double dead[PRC_DIMS];     /* NaN: not known; meaningless where the label is NULL */
   bool is_parameter; /* parameter, buffer or folded constant: sliced by removal, zero at dead positions */
+  bool is_constant;  /* such a parameter that makes no unit on its own */
   uint8_t unmet;     /* bit a: no rule has looked at axis a of this parameter yet */
   uint8_t producer;  /* bit a: axis a makes units (out axis of a convolution, ...): enters a unit's scope */
   uint8_t consumer;  /* bit a: axis a only takes in what others make */
@@ -65,9 +66,9 @@ typedef struct pr_coupling {
   const struct pr_call *call; /* arguments; core/op only */
   int node;                   /* index of the node, for notes */
   int inputs, outputs;
-  prC_value **in, **out; /* NULL entries: absent optional inputs */
-  prC_slots *slots;      /* set by the first prC_record; owned by the algebra. NULL at first */
-  const unsigned char *dead; /* [elements] while arguments are rewritten after a removal; else NULL */
+  prC_value **in, **out;     /* NULL entries: absent optional inputs */
+  prC_slots *slots;          /* set by the first prC_record; owned by the algebra. NULL at first */
+  const unsigned char *dead; /* rewriting only: which primitive roots are gone */
 } pr_coupling;
 
 /* Handles of the node's tensors. */
@@ -82,7 +83,7 @@ bool prC_has(const pr_coupling *c, int v);
 int prC_dim(const pr_coupling *c, int v);
 int64_t prC_size(const pr_coupling *c, int v, int axis);
 
-/* --- labels --------------------------------------------------------------------------------------------- */
+/* --- labels ------------------------------------------------------------------------------------------ */
 
 /* The label of an axis; a parameter axis that was never met gets fresh elements. */
 pr_label *prC_label(pr_coupling *c, int v, int axis);
@@ -101,7 +102,7 @@ void prC_pin_all(pr_coupling *c, int v, const char *reason);
 /* The same for one position. */
 void prC_pin_position(pr_coupling *c, int v, int axis, int64_t position, const char *reason);
 
-/* --- dead values ---------------------------------------------------------------------------------------- */
+/* --- dead values ------------------------------------------------------------------------------------- */
 
 typedef enum prC_keep {
   PRC_DEAD_UNKNOWN, /* anything becomes unknown */
@@ -123,7 +124,7 @@ void prC_need_zero(pr_coupling *c, int v, int axis, const char *what);
 void prC_pass_axis(pr_coupling *c, int out, int out_axis, int in, int in_axis, prC_keep keep);
 void prC_pass(pr_coupling *c, int out, int in, prC_keep keep);
 
-/* --- for plans and removal ------------------------------------------------------------------------------ */
+/* --- for plans and removal --------------------------------------------------------------------------- */
 
 /* Why something was pinned, for the plan to print. */
 void prC_note(pr_coupling *c, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -133,15 +134,15 @@ void prC_consumer(pr_coupling *c, int v, int axis);
 /* Keep `label` (n positions) under a small number of this node: after removal, arguments follow from its live
  * count. */
 void prC_record(pr_coupling *c, int slot, pr_label *label, int64_t n);
-/* Live count of a recorded label; -1 where nothing was recorded. */
-int64_t prC_slot_live(prC_algebra *algebra, const prC_slots *slots, int slot, const unsigned char *dead);
 
-/* --- for the rewriting of arguments after a removal (c->dead is set; shapes and labels are those before it) ---- */
+/* --- for the rewriting of arguments after a removal (c->dead is set; shapes and labels are those before it)  */
 
-/* Positions of an axis that stay; of its part [from, to). */
+/* Positions of an axis that stay; of its part [from, to); the positions themselves (room for the size of the
+ * axis). */
 int64_t prC_live_axis(const pr_coupling *c, int v, int axis);
 int64_t prC_live_part(const pr_coupling *c, int v, int axis, int64_t from, int64_t to);
 bool prC_live_position(const pr_coupling *c, int v, int axis, int64_t position);
+int64_t prC_kept_axis(const pr_coupling *c, int v, int axis, int64_t *index);
 /* Live count of what this node recorded under `slot`; -1 where nothing was recorded. */
 int64_t prC_live_slot(const pr_coupling *c, int slot);
 

@@ -43,7 +43,7 @@ pr_label *prC_unite_runs(prC_algebra *algebra, pr_label *label, int64_t n, int64
   return prC_sub(algebra, label, 0, run, n / run);
 }
 
-/* --- moving --------------------------------------------------------------------------------------------- */
+/* --- moving ------------------------------------------------------------------------------------------ */
 
 pr_label *prC_sub(prC_algebra *algebra, pr_label *label, int64_t start, int64_t step, int64_t n) {
   if (!prC_unpinned(label)) return NULL;
@@ -100,7 +100,7 @@ pr_label *prC_flip(prC_algebra *algebra, pr_label *label, int64_t n) {
   return prC_sub(algebra, label, n - 1, -1, n);
 }
 
-/* --- merge and split ------------------------------------------------------------------------------------ */
+/* --- merge and split --------------------------------------------------------------------------------- */
 
 pr_label *prC_merge(prC_algebra *algebra, pr_label *a, int64_t na, pr_label *b, int64_t nb) {
   a = prC_unpinned(a), b = prC_unpinned(b);
@@ -339,7 +339,7 @@ void prC_split(prC_algebra *algebra, pr_label *label, int64_t p, int64_t q, pr_l
   grid_close(&g);
 }
 
-/* --- reshape -------------------------------------------------------------------------------------------- */
+/* --- reshape ----------------------------------------------------------------------------------------- */
 
 typedef struct axis_piece { /* an axis, or a factor of one */
   int64_t size;
@@ -439,7 +439,7 @@ bool prC_reshape(prC_algebra *algebra, const prC_axes *from, prC_axes *to) {
   return all;
 }
 
-/* --- counting ------------------------------------------------------------------------------------------- */
+/* --- counting ---------------------------------------------------------------------------------------- */
 
 int64_t prC_live_in(prC_algebra *algebra, const pr_label *label, int64_t from, int64_t to,
                     const unsigned char *dead) {

@@ -11,7 +11,7 @@
 
 #include "couple/couple.h"
 
-/* --- layers: rules_layer.c ------------------------------------------------------------------------------ */
+/* --- layers: rules_layer.c --------------------------------------------------------------------------- */
 
 /* Convolution, any rank, x [N, C, ...] or [C, ...]. w [O, C / groups, kernel...], transposed [C, O / groups,
  * kernel...]; bias [O]. Slot 0: groups (recorded when groups > 1): after removal groups = live count of slot
@@ -25,9 +25,12 @@ void prC_rule_linear(pr_coupling *c, int x, int w, int bias, int y);
 /* y [index shape..., D] = rows of w [V, D]. */
 void prC_rule_embedding(pr_coupling *c, int index, int w, int y);
 
-/* Affine norms per channel with stored or batch statistics: each of the vectors (absent ones allowed) goes
- * with axis 1 of x. Batch norm: space passes; instance norm: its space is pinned. */
-void prC_rule_batch_norm(pr_coupling *c, int x, const int *vectors, int n, int y, bool instance);
+/* Norms per channel: vectors (PRC_NONE or absent where there are none) go with axis 1 of x. Batch norm: space
+ * passes; instance norm: its space is pinned. */
+typedef struct prC_channel_norm {
+  int weight, bias, mean, variance;
+} prC_channel_norm;
+void prC_rule_batch_norm(pr_coupling *c, int x, const prC_channel_norm *norm, int y, bool instance);
 
 /* Statistics over the last k axes, over live entries; w and bias have these k axes. centred: layer norm; else
  * RMS norm. */
@@ -44,12 +47,11 @@ void prC_rule_prelu(pr_coupling *c, int x, int w, int y);
 void prC_rule_weight_norm(pr_coupling *c, int g, int v, int y, int axis);
 
 /* One layer, one direction. w_ih [gates H, I], w_hh [gates H, R], biases [gates H], w_hr [R, H] or absent
- * (then R = H); x and y [..., feature] with the feature last, h0 and c0 and final states too. Absent h0, c0:
- * zero. `time` is the axis of x and y that is stepped over. */
+ * (then R = H); the feature is the last axis of x, y, states; all other axes are pinned. Absent h0, c0: zero.
+ * PRC_NONE for all that the operator does not have. */
 typedef struct prC_recurrent {
   int x, w_ih, w_hh, b_ih, b_hh, w_hr, h0, c0, y, h_last, c_last;
   int64_t gates; /* 4: LSTM, 3: GRU, 1: plain */
-  int time;
 } prC_recurrent;
 void prC_rule_recurrent(pr_coupling *c, const prC_recurrent *r);
 
@@ -63,7 +65,7 @@ void prC_rule_attention(pr_coupling *c, int q, int k, int v, int mask, int y, bo
 void prC_rule_attention_packed(pr_coupling *c, int q, int k, int v, int mask, int y, int64_t heads,
                                int64_t kv_heads, bool causal);
 
-/* --- arithmetic: rules_math.c --------------------------------------------------------------------------- */
+/* --- arithmetic: rules_math.c ------------------------------------------------------------------------ */
 
 /* y = f(x) entry by entry: dead values go through f; where f is not finite the axis is pinned. */
 void prC_rule_unary(pr_coupling *c, int x, int y, double (*f)(double x, const void *context),
@@ -110,7 +112,7 @@ void prC_rule_glu(pr_coupling *c, int x, int y, int axis);
 /* No rule: all axes of all inputs and outputs are pinned, with a note. */
 void prC_rule_unknown(pr_coupling *c, const char *name);
 
-/* --- shapes: rules_shape.c ------------------------------------------------------------------------------ */
+/* --- shapes: rules_shape.c --------------------------------------------------------------------------- */
 
 void prC_rule_reshape(pr_coupling *c, int x, int y); /* view, flatten, unflatten, squeeze, unsqueeze */
 void prC_rule_permute(pr_coupling *c, int x, int y, const int *order); /* y's axis i is x's axis order[i] */
