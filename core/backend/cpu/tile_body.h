@@ -93,8 +93,7 @@ static inline __attribute__((always_inline)) void TILE_NAME(outer_rows)(const in
   TILE_CASE(4)                                                                                               \
   TILE_CASE(5)                                                                                               \
   TILE_CASE(6)                                                                                               \
-  TILE_CASE(7) TILE_CASE(8) TILE_CASE(9) TILE_CASE(10) TILE_CASE(11) TILE_CASE(12) TILE_CASE(13)             \
-      TILE_CASE(14)
+  TILE_CASE(7) TILE_CASE(8) TILE_CASE(9) TILE_CASE(10) TILE_CASE(11) TILE_CASE(12) TILE_CASE(13) TILE_CASE(14)
 
 static void TILE_NAME(product)(int rows, int segments, const prK_segment *segment, int64_t a_row,
                                const prK_target *target) {
