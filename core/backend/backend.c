@@ -1,8 +1,6 @@
 /* backend.c - the kernel table and its walk. */
 #include "backend/backend.h"
 
-#include "base/memory.h"
-
 #include <pthread.h>
 #include <string.h>
 
@@ -30,26 +28,29 @@ static void fill_table(void) {
 
 /* --- scratch --------------------------------------------------------------------------------------------------------- */
 
+/* Scratch comes from the storages' cache: what one step needs, the next needs again. */
 struct prK_block {
   struct prK_block *next;
-  size_t bytes; /* of the whole aligned block */
+  pr_storage *storage; /* that this block begins */
 };
 enum { BLOCK_HEADER = 64 }; /* keeps the payload aligned */
 
 void *prK_scratch(pr_call *c, size_t bytes) {
-  if (bytes > SIZE_MAX - BLOCK_HEADER) return pr_fail(PR_ERR_MEMORY, "%s: scratch memory overflows", c->op->name), NULL;
-  struct prK_block *block = prB_aligned(bytes + BLOCK_HEADER);
-  if (!block) return NULL;
-  block->next = c->scratch, block->bytes = bytes + BLOCK_HEADER;
+  if (bytes > SIZE_MAX - BLOCK_HEADER)
+    return pr_fail(PR_ERR_MEMORY, "%s: scratch memory overflows", c->op->name), NULL;
+  pr_storage *storage = prT_storage_new(PR_CPU, bytes + BLOCK_HEADER);
+  if (!storage) return NULL;
+  struct prK_block *block = storage->data;
+  block->next = c->scratch, block->storage = storage;
   c->scratch = block;
   return (char *)block + BLOCK_HEADER;
 }
 
-static void free_scratch(pr_call *c) {
+void prK_scratch_free(pr_call *c) {
   while (c->scratch) {
     struct prK_block *block = c->scratch;
     c->scratch = block->next;
-    prB_aligned_free(block, block->bytes);
+    prT_storage_release(block->storage);
   }
 }
 
@@ -72,7 +73,7 @@ pr_status prK_run(pr_call *c, pr_direction direction) {
   for (int b = first_backend; b < BACKENDS; b++) {
     if (!row[b]) continue;
     pr_status status = row[b](c);
-    free_scratch(c);
+    prK_scratch_free(c);
     if (status == PR_DECLINED) continue;
     last_backend = backend_names[b];
     return status;

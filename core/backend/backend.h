@@ -45,6 +45,8 @@ const char *pr_backend_used(void);
 
 /* Memory that lives until the kernel returns; 64-byte aligned; NULL with pr_fail done. */
 void *prK_scratch(pr_call *c, size_t bytes);
+/* Give it all back; prK_run does it after every kernel. */
+void prK_scratch_free(pr_call *c);
 
 /* For the reference kernels, which compute in double on row-major arrays whatever the dtype and layout: the values of a tensor (NULL for a NULL
  * tensor), room for n numbers, and the way back. PRK_LOAD declares a pointer or returns the failure. */
