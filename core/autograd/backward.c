@@ -117,7 +117,7 @@ static pr_status run_rule(pr_call *c) {
     pr_tensor *g = prT_new_like(c->in[i], c->in[i]->dtype, c->in[i]->dim, c->in[i]->shape);
     if (!g) return PR_ERR_MEMORY;
     c->grad_in[i] = g;
-    PR_TRY(prT_allocate(g, c->grad_out[0]->device));
+    if (!g->storage) PR_TRY(prT_allocate(g, c->grad_out[0]->device)); /* inputs that are saved have a device already */
   }
   return prK_run(c, PR_backward);
 }
