@@ -32,8 +32,12 @@ static int leading(const matrix *m) {
 
 static matrix transposed(matrix m) { return (matrix){ m.data, m.dtype, m.columns, m.rows, m.column, m.row }; }
 
-/* y = a b + beta y. y is by rows. */
+/* y = a b + beta y */
 static void multiply(matrix a, matrix b, double beta, matrix y) {
+  if (is_transposed(&y)) {
+    multiply(transposed(b), transposed(a), beta, transposed(y));
+    return;
+  }
   const CBLAS_TRANSPOSE ta = is_transposed(&a) ? CblasTrans : CblasNoTrans,
                         tb = is_transposed(&b) ? CblasTrans : CblasNoTrans;
   const int m = (int)y.rows, n = (int)y.columns, k = (int)a.columns;
@@ -122,12 +126,12 @@ PR_KERNEL(cpu, linear, backward)
   if (!as_rows(gy, &dy)) return PR_DECLINED;
   if (c->grad_in[WEIGHT]) {
     matrix dw = as_matrix(c->grad_in[WEIGHT]);
-    if (!as_rows(c->in[X], &x) || !pr_is_contiguous(c->grad_in[WEIGHT])) return PR_DECLINED;
+    if (!as_rows(c->in[X], &x) || !fits(&dw)) return PR_DECLINED;
     multiply(transposed(dy), x, 0, dw);
   }
   if (c->grad_in[X]) {
     matrix w = as_matrix(c->in[WEIGHT]);
-    if (!fits(&w) || !as_rows(c->grad_in[X], &dx) || !pr_is_contiguous(c->grad_in[X])) return PR_DECLINED;
+    if (!fits(&w) || !as_rows(c->grad_in[X], &dx)) return PR_DECLINED;
     multiply(dy, w, 0, dx);
   }
   if (c->n_in > BIAS && c->grad_in[BIAS]) column_sums(dy, c->grad_in[BIAS]);
@@ -204,7 +208,7 @@ PR_KERNEL(cpu, matmul, forward)
   const int dim = batch_axes(c, c->out[0], batch);
   operand a = operand_of(c->in[A], A, c, dim), b = operand_of(c->in[B], B, c, dim),
           y = operand_of(c->out[0], 2, c, dim);
-  if (!fits(&a.m) || !fits(&b.m) || !fits(&y.m) || is_transposed(&y.m)) return PR_DECLINED;
+  if (!fits(&a.m) || !fits(&b.m) || !fits(&y.m)) return PR_DECLINED;
   multiply_batches(dim, batch, a, b, y, false);
   return PR_OK;
 }
@@ -226,7 +230,7 @@ PR_KERNEL(cpu, matmul, backward)
   for (int i = A; i <= B; i++) {
     if (!c->grad_in[i]) continue;
     const operand other = operand_of(c->in[1 - i], 1 - i, c, dim), d = operand_of(c->grad_in[i], i, c, dim);
-    if (!fits(&other.m) || !fits(&d.m) || is_transposed(&d.m)) return PR_DECLINED;
+    if (!fits(&other.m) || !fits(&d.m)) return PR_DECLINED;
     bool sums = false;
     for (int k = 0; k < dim; k++) sums = sums || (batch[k] > 1 && !d.step[k]);
     if (i == A)
