@@ -63,7 +63,20 @@ endfunction()
 
 generate_op_list()
 generate_kernel_list()
-set(generated_sources ${generated_dir}/op_list.c ${generated_dir}/kernel_list.c)
+
+# The embedded data set, for core/data.
+function(embed_digits)
+  set(file ${CMAKE_SOURCE_DIR}/examples/digits.h5)
+  set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${file})
+  file(READ ${file} hex HEX)
+  string(REGEX REPLACE "([0-9a-f][0-9a-f])" "0x\\1," bytes "${hex}")
+  string(CONCAT text "/* Made from examples/digits.h5. */\n#include \"data/digits.h\"\n\n"
+         "const unsigned char prL_digits[] = {${bytes}};\nconst size_t prL_digits_size = sizeof prL_digits;\n")
+  write_if_changed(${generated_dir}/digits.c "${text}")
+endfunction()
+
+embed_digits()
+set(generated_sources ${generated_dir}/op_list.c ${generated_dir}/kernel_list.c ${generated_dir}/digits.c)
 
 # Lua modules become byte arrays in the program, so that it runs from anywhere with no files beside it.
 function(embed_lua_modules out)
