@@ -99,24 +99,25 @@ static pr_status build(pr_dataset *d, const char *path, pr_part part, bool own_t
   return prL_check_labels(d, path);
 }
 
-/* Which arrays the file has is known only after reading; so the labels come first, then the images of one
- * part. */
+/* One look at the file is enough for the training part. Whether it has a test part of its own is known after
+ * that look, so the images of a test part take a second one. */
 pr_status prL_open_hdf5(pr_dataset *d, const char *path, pr_part part) {
-  pr_hdf5_array arrays[ARRAYS] = { 0 };
-  const pr_hdf5_wanted labels[] = { { "labels", false }, { "test_labels", true } };
-  pr_hdf5_array found[2];
-  PR_TRY(pr_hdf5_read_foreign(path, labels, 2, found));
-  arrays[LABELS] = found[0], arrays[TEST_LABELS] = found[1];
-  bool own_test = found[1].found;
-  int from = part == PR_TEST && own_test ? TEST_IMAGES : IMAGES;
-  const pr_hdf5_wanted images[] = { { names[from], false }, { "test_images", true } };
-  /* test_images without test_labels would be taken for training data silently; ask only where that can be */
-  pr_status status = pr_hdf5_read_foreign(path, images, own_test ? 1 : 2, found);
-  if (!status) {
-    arrays[from] = found[0];
-    if (!own_test && found[1].found)
-      status = pr_fail(PR_ERR_FORMAT, "%s: has `test_images` but no `test_labels`", path);
-    if (!own_test) pr_hdf5_array_free(&found[1]);
+  const pr_hdf5_wanted wanted[ARRAYS] = { { names[IMAGES], .optional = part == PR_TEST,
+                                            .head_only = part == PR_TEST },
+                                          { .name = names[LABELS] },
+                                          { names[TEST_IMAGES], .optional = true, .head_only = true },
+                                          { names[TEST_LABELS], .optional = true } };
+  pr_hdf5_array arrays[ARRAYS];
+  PR_TRY(pr_hdf5_read_foreign(path, wanted, ARRAYS, arrays));
+  bool own_test = arrays[TEST_LABELS].found;
+  pr_status status = PR_OK;
+  if (own_test != arrays[TEST_IMAGES].found)
+    status =
+        pr_fail(PR_ERR_FORMAT, "%s: has `%s` but no `%s`", path, names[own_test ? TEST_LABELS : TEST_IMAGES],
+                names[own_test ? TEST_IMAGES : TEST_LABELS]);
+  if (!status && part == PR_TEST) {
+    int from = own_test ? TEST_IMAGES : IMAGES;
+    status = pr_hdf5_read_foreign(path, &(pr_hdf5_wanted){ .name = names[from] }, 1, &arrays[from]);
   }
   if (!status) status = build(d, path, part, own_test, arrays);
   for (int i = 0; i < ARRAYS; i++) pr_hdf5_array_free(&arrays[i]);

@@ -69,6 +69,7 @@ pr_status pr_hdf5_read(pr_hdf5 *file, const char *name, pr_hdf5_array *out);
 typedef struct pr_hdf5_wanted {
   const char *name;
   bool optional;
+  bool head_only; /* type and shape without the numbers: data is NULL */
 } pr_hdf5_wanted;
 
 pr_status pr_hdf5_read_foreign(const char *path, const pr_hdf5_wanted *wanted, int count,

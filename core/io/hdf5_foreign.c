@@ -115,7 +115,7 @@ static pr_status answer(int fd, pr_hdf5 *file, const pr_hdf5_wanted *wanted) {
     r.status = prI_hdf5_source_open(file, wanted->name, &r.head, &source);
   if (r.status) r.error = *pr_error_last();
   if (!send_all(fd, &r, sizeof r)) return PR_ERR_IO;
-  return r.status || !r.head.bytes ? r.status : send_array(fd, source, &r.head);
+  return r.status || !r.head.bytes || wanted->head_only ? r.status : send_array(fd, source, &r.head);
 }
 
 static void child(int fd, const char *path, off_t bytes, const pr_hdf5_wanted *wanted, int count) {
@@ -165,8 +165,9 @@ static pr_status check_head(const char *path, off_t file_bytes, const char *name
   return PR_OK;
 }
 
-static pr_status receive_array(int fd, const char *path, off_t file_bytes, const char *name,
+static pr_status receive_array(int fd, const char *path, off_t file_bytes, const pr_hdf5_wanted *wanted,
                                pr_hdf5_array *out) {
+  const char *name = wanted->name;
   reply r;
   PR_TRY(receive(fd, path, name, &r, sizeof r));
   if (r.status) {
@@ -176,10 +177,11 @@ static pr_status receive_array(int fd, const char *path, off_t file_bytes, const
   }
   if (!r.head.found) return PR_OK;
   PR_TRY(check_head(path, file_bytes, name, &r.head));
-  void *data = r.head.bytes ? prB_aligned(r.head.bytes) : NULL;
-  if (r.head.bytes && !data) return PR_ERR_MEMORY;
+  void *data = r.head.bytes && !wanted->head_only ? prB_aligned(r.head.bytes) : NULL;
+  if (r.head.bytes && !wanted->head_only && !data) return PR_ERR_MEMORY;
   *out = r.head;
   out->data = data;
+  if (!data) return PR_OK;
   return receive(fd, path, name, data, r.head.bytes);
 }
 
@@ -220,7 +222,7 @@ pr_status pr_hdf5_read_foreign(const char *path, const pr_hdf5_wanted *wanted, i
   }
   pr_status status = PR_OK;
   for (int i = 0; i < count && !status; i++)
-    status = receive_array(ends[0], path, info.st_size, wanted[i].name, &arrays[i]);
+    status = receive_array(ends[0], path, info.st_size, &wanted[i], &arrays[i]);
   close(ends[0]);
   if (status)
     kill(pid, SIGKILL); /* it may still be busy; the cause of an end that has come already stays as it is */
