@@ -1,0 +1,316 @@
+/* removal.c - see removal.h. Everything that can fail happens before or is undone by exchanging the same handles again. */
+#include "prune/removal.h"
+
+#include "autograd/parameter.h"
+#include "base/memory.h"
+
+#include <string.h>
+
+/* --- what stays --------------------------------------------------------------------------------------------------------- */
+
+/* Live indices of every axis of one tensor; kept[d] NULL: all of them. */
+typedef struct keep {
+  int64_t *index[PR_MAX_DIM];
+  int64_t count[PR_MAX_DIM], size[PR_MAX_DIM];
+  int dim;
+  bool any;
+} keep;
+
+static void keep_free(keep *k) {
+  for (int d = 0; d < k->dim; d++) PRB_ARRAY_FREE(k->index[d], k->size[d]);
+}
+
+static pr_status keep_make(pr_pruning *pruning, int v, const unsigned char *dead, keep *k) {
+  const prC_value *value = &pruning->values[v];
+  *k = (keep){ .dim = value->dim };
+  for (int d = 0; d < value->dim; d++) {
+    int64_t n = value->shape[d];
+    k->count[d] = k->size[d] = n;
+    if (!value->label[d]) continue;
+    if ((k->count[d] = prC_live(&pruning->algebra, value->label[d], n, dead)) == n) continue;
+    if (!(k->index[d] = PRB_ARRAY(int64_t, n))) return keep_free(k), PR_ERR_MEMORY;
+    prC_kept(&pruning->algebra, value->label[d], n, dead, k->index[d]);
+    k->any = true;
+  }
+  return PR_OK;
+}
+
+/* Copy the kept positions of axes `d` and after; from and to are advanced by whole blocks. The innermost run past the last sliced axis is one memcpy. */
+static char *slice_axes(const keep *k, const int64_t *stride, int d, int last, const char *from, char *to) {
+  size_t block = (size_t)stride[d];
+  if (d > last) return memcpy(to, from, block * (size_t)k->size[d]), to + block * (size_t)k->size[d];
+  if (d == last && !k->index[d]) return memcpy(to, from, block * (size_t)k->size[d]), to + block * (size_t)k->size[d];
+  for (int64_t i = 0; i < k->count[d]; i++) {
+    const char *at = from + block * (size_t)(k->index[d] ? k->index[d][i] : i);
+    if (d == last) memcpy(to, at, block), to += block;
+    else to = slice_axes(k, stride, d + 1, last, at, to);
+  }
+  return to;
+}
+
+static pr_tensor *slice(pr_tensor *t, const keep *k) {
+  pr_tensor *small = pr_tensor_new(t->dtype, t->device, k->dim, k->count), *flat = pr_contiguous(t);
+  if (small && flat && pr_numel(small)) {
+    int64_t stride[PR_MAX_DIM]; /* in bytes */
+    int last = 0;
+    int64_t bytes = (int64_t)pr_dtype_size(t->dtype);
+    for (int d = k->dim - 1; d >= 0; d--) stride[d] = bytes, bytes *= k->size[d];
+    for (int d = 0; d < k->dim; d++)
+      if (k->index[d]) last = d;
+    slice_axes(k, stride, 0, last, prT_data(flat), prT_data(small));
+  }
+  pr_release(flat);
+  if (!flat) pr_release(small), small = NULL;
+  return small;
+}
+
+/* --- one parameter's change --------------------------------------------------------------------------------------------- */
+
+/* What will be exchanged with the parameter's own; exchanging twice undoes it. */
+typedef struct change {
+  pr_tensor *target; /* borrowed from the graph */
+  pr_tensor *value, *grad, *mask;
+  pr_tensor **slots; /* NULL entries: not of the parameter's shape, stay */
+  int n_slots;
+} change;
+
+static void change_free(change *c) {
+  pr_release(c->value), pr_release(c->grad), pr_release(c->mask);
+  for (int i = 0; i < c->n_slots; i++) pr_release(c->slots[i]);
+  PRB_ARRAY_FREE(c->slots, c->n_slots);
+}
+
+static pr_status change_make(change *c, pr_tensor *t, const keep *k) {
+  pr_parameter *p = t->parameter;
+  c->target = t;
+  if (!(c->value = slice(t, k))) return PR_ERR_MEMORY;
+  if (t->grad && !(c->grad = slice(t->grad, k))) return PR_ERR_MEMORY;
+  if (!p) return PR_OK;
+  if (p->mask && !(c->mask = slice(p->mask, k))) return PR_ERR_MEMORY;
+  for (pr_slot *slot = p->slots; slot; slot = slot->next) c->n_slots++;
+  if (!(c->slots = PRB_ARRAY(pr_tensor *, c->n_slots))) {
+    c->n_slots = 0;
+    return PR_ERR_MEMORY;
+  }
+  int i = 0;
+  for (pr_slot *slot = p->slots; slot; slot = slot->next, i++)
+    if (pr_same_shape(slot->tensor, t) && !(c->slots[i] = slice(slot->tensor, k))) return PR_ERR_MEMORY;
+  return PR_OK;
+}
+
+static void exchange(pr_tensor **a, pr_tensor **b) {
+  pr_tensor *t = *a;
+  *a = *b, *b = t;
+}
+
+static void change_exchange(change *c) {
+  pr_tensor *t = c->target;
+  prT_swap_content(t, c->value);
+  exchange(&t->grad, &c->grad);
+  if (!t->parameter) return;
+  exchange(&t->parameter->mask, &c->mask);
+  pr_release(t->parameter->masked);
+  t->parameter->masked = NULL;
+  int i = 0;
+  for (pr_slot *slot = t->parameter->slots; slot; slot = slot->next, i++)
+    if (c->slots[i]) exchange(&slot->tensor, &c->slots[i]);
+}
+
+/* --- the graph's arguments ------------------------------------------------------------------------------------------------ */
+
+/* Arguments that are multiples of the batch stay so: their factors follow from the rewritten numbers. */
+static void rescale(const pr_graph *graph, pr_graph_node *node) {
+  for (int a = 0; a < PR_MAX_ARGS; a++) {
+    if (!node->scale[a]) continue;
+    if (node->args[a].count == 0) node->scale[a][0] = node->args[a].integer / graph->batch;
+    for (int i = 0; i < node->args[a].count; i++)
+      if (node->scale[a][i]) node->scale[a][i] = node->args[a].list[i] / graph->batch;
+  }
+}
+
+static pr_status rewrite(pr_pruning *pruning, pr_graph *next, const unsigned char *dead) {
+  enum { FEW = 64 };
+  for (int n = 0; n < next->n_nodes; n++) {
+    pr_graph_node *node = &next->nodes[n];
+    if (!node->op->rewrite) continue;
+    prC_value *few[FEW], **room = few;
+    int total = node->n_in + node->n_out;
+    if (total > FEW && !(room = PRB_ARRAY(prC_value *, total))) return PR_ERR_MEMORY;
+    pr_call call;
+    pr_coupling coupling;
+    pr_status status = prP_node_coupling(pruning, n, &call, room, &coupling);
+    if (!status) {
+      coupling.dead = dead;
+      status = node->op->rewrite(&coupling, node->args);
+      prG_call_free(&call);
+      rescale(next, node);
+    }
+    if (room != few) PRB_ARRAY_FREE(room, total);
+    PR_TRY(status);
+  }
+  return PR_OK;
+}
+
+/* --- replay ----------------------------------------------------------------------------------------------------------------- */
+
+static pr_status mismatch(const pr_graph_node *node, const char *what, long long want, long long got) {
+  return pr_fail(PR_ERR_STATE,
+                 "%s at '%s' (%s): after the removal %s should be %lld, but the model's code gives %lld; a number written in its forward function no "
+                 "longer fits. Read sizes off tensors there, or prune the graph itself (graph:module())",
+                 node->op->name, node->path, node->type, what, want, got);
+}
+
+static pr_status same_args(const pr_graph_node *want, const pr_graph_node *got) {
+  for (int a = 0; a < PR_MAX_ARGS && want->op->args[a].name; a++) {
+    const pr_arg *x = &want->args[a], *y = &got->args[a];
+    const char *name = want->op->args[a].name;
+    if (x->integer != y->integer) return mismatch(want, name, (long long)x->integer, (long long)y->integer);
+    if (x->real != y->real && !(x->real != x->real && y->real != y->real))
+      return pr_fail(PR_ERR_STATE, "%s at '%s' (%s): option %s should stay %g after the removal, but the model's code gives %g; keep it as a number "
+                     "instead of computing it from a size", want->op->name, want->path, want->type, name, x->real, y->real);
+    if (x->count != y->count) return mismatch(want, "the length of an option", x->count, y->count);
+    for (int i = 0; i < x->count; i++)
+      if (x->list[i] != y->list[i]) return mismatch(want, name, (long long)x->list[i], (long long)y->list[i]);
+  }
+  return PR_OK;
+}
+
+static pr_status same_graph(const pr_graph *want, const pr_graph *got) {
+  if (want->n_nodes != got->n_nodes || want->n_values != got->n_values)
+    return pr_fail(PR_ERR_STATE, "after the removal the model's code runs %d operators instead of %d; its path depends on sizes", got->n_nodes,
+                   want->n_nodes);
+  for (int n = 0; n < want->n_nodes; n++) {
+    const pr_graph_node *x = &want->nodes[n], *y = &got->nodes[n];
+    bool wired = x->op == y->op && x->n_in == y->n_in && x->n_out == y->n_out &&
+                 memcmp(x->in, y->in, (size_t)x->n_in * sizeof(int)) == 0 && memcmp(x->out, y->out, (size_t)x->n_out * sizeof(int)) == 0;
+    if (!wired)
+      return pr_fail(PR_ERR_STATE, "%s at '%s' (%s): after the removal the model's code runs %s there; its path depends on sizes", x->op->name, x->path,
+                     x->type, y->op->name);
+    PR_TRY(same_args(x, y));
+  }
+  for (int v = 0; v < want->n_values; v++) {
+    const pr_graph_value *x = &want->values[v], *y = &got->values[v];
+    char a[PR_SHAPE_TEXT], b[PR_SHAPE_TEXT];
+    if (x->dim != y->dim || memcmp(x->shape, y->shape, (size_t)x->dim * sizeof *x->shape))
+      return pr_fail(PR_ERR_STATE, "after the removal %s should have shape %s, but the model's code gives %s", prG_value_name(want, v),
+                     prT_sizes_text(x->dim, x->shape, a), prT_sizes_text(y->dim, y->shape, b));
+  }
+  return PR_OK;
+}
+
+static pr_status run_replay(const pr_graph *before, const pr_graph *next, pr_replay replay, void *ctx) {
+  if (!replay) return PR_OK;
+  pr_graph *again = replay(ctx, next, false);
+  pr_status status = again ? same_graph(next, again) : pr_error_last()->code;
+  pr_graph_free(again);
+  if (!status) return PR_OK;
+  pr_error reason = *pr_error_last();
+  replay(ctx, before, true);
+  return pr_error_set(&reason);
+}
+
+/* --- all together ------------------------------------------------------------------------------------------------------------ */
+
+static pr_status check_floors(pr_pruning *pruning, const unsigned char *dead) {
+  for (int v = 0; v < pruning->graph->n_values; v++) {
+    const prC_value *value = &pruning->values[v];
+    for (int d = 0; d < value->dim; d++) {
+      if (!value->label[d] || value->shape[d] == 0) continue;
+      if (prC_live(&pruning->algebra, value->label[d], value->shape[d], dead) == 0)
+        return pr_fail(PR_ERR_ARGUMENT, "nothing would be left of axis %lld of %s; keep at least one", PR_INDEX(d),
+                       prG_value_name(pruning->graph, v));
+    }
+  }
+  return PR_OK;
+}
+
+static pr_status make_changes(pr_pruning *pruning, const unsigned char *dead, change *changes, int *n) {
+  for (int v = 0; v < pruning->graph->n_values; v++) {
+    const pr_graph_value *value = &pruning->graph->values[v];
+    keep k;
+    if (!value->tensor) continue;
+    if (value->tensor->dim != value->dim || memcmp(value->tensor->shape, value->shape, (size_t)value->dim * sizeof *value->shape))
+      return pr_fail(PR_ERR_STATE, "'%s' has changed its shape since the graph was made; trace the model again (prune.graph)",
+                     prG_value_name(pruning->graph, v));
+    PR_TRY(keep_make(pruning, v, dead, &k));
+    pr_status status = k.any ? change_make(&changes[(*n)++], value->tensor, &k) : PR_OK;
+    keep_free(&k);
+    PR_TRY(status);
+  }
+  return PR_OK;
+}
+
+/* Couple the shrunken graph into a fresh pruning and exchange it with the old one, which keeps its address. */
+static pr_status renew(pr_pruning *pruning, pr_graph *next) {
+  pr_pruning *fresh = pr_pruning_new(next);
+  if (!fresh) return pr_error_last()->code;
+  pr_pruning old = *pruning;
+  pr_graph graph = *old.graph;
+  *old.graph = *next, *next = graph; /* the graph keeps its address too */
+  pr_graph *address = old.graph;
+  *pruning = *fresh;
+  pruning->graph = address;
+  pruning->units.algebra = &pruning->algebra;
+  *fresh = old;
+  fresh->graph = next;
+  pr_pruning_free(fresh);
+  return PR_OK;
+}
+
+static pr_status remove_dead(pr_pruning *pruning, const unsigned char *dead, change *changes, int *n, pr_replay replay, void *ctx) {
+  PR_TRY(check_floors(pruning, dead));
+  PR_TRY(make_changes(pruning, dead, changes, n));
+  pr_graph *next = pr_graph_clone(pruning->graph, false);
+  if (!next) return PR_ERR_MEMORY;
+  pr_status status = rewrite(pruning, next, dead);
+  if (!status) {
+    for (int i = 0; i < *n; i++) change_exchange(&changes[i]);
+    status = pr_graph_reshape(next);
+    if (!status) status = run_replay(pruning->graph, next, replay, ctx);
+    if (!status && (status = renew(pruning, next)) && replay) replay(ctx, pruning->graph, true);
+    for (int i = 0; i < *n && status; i++) change_exchange(&changes[i]);
+  }
+  pr_graph_free(next);
+  return status;
+}
+
+static pr_status mark_units(const pr_pruning *pruning, const int32_t *unit, int32_t n, unsigned char *dead_unit) {
+  for (int32_t i = 0; i < n; i++) {
+    if (unit[i] < 0 || unit[i] >= pruning->units.count)
+      return pr_fail(PR_ERR_INDEX, "there is no unit %lld; the graph has %d", PR_INDEX(unit[i]), pruning->units.count);
+    dead_unit[unit[i]] = 1;
+  }
+  return PR_OK;
+}
+
+pr_status pr_remove(pr_pruning *pruning, const int32_t *unit, int32_t n, pr_replay replay, void *ctx) {
+  if (n == 0) return PR_OK;
+  size_t units = (size_t)pruning->units.count, elements = pruning->algebra.count;
+  int values = pruning->graph->n_values, n_changes = 0;
+  unsigned char *dead_unit = PRB_ARRAY(unsigned char, units), *dead = PRB_ARRAY(unsigned char, elements);
+  change *changes = PRB_ARRAY(change, values);
+  pr_status status = dead_unit && dead && changes ? mark_units(pruning, unit, n, dead_unit) : PR_ERR_MEMORY;
+  if (!status) {
+    prC_units_dead(&pruning->units, dead_unit, dead);
+    status = remove_dead(pruning, dead, changes, &n_changes, replay, ctx);
+  }
+  for (int i = 0; i < n_changes; i++) change_free(&changes[i]);
+  PRB_ARRAY_FREE(changes, values);
+  PRB_ARRAY_FREE(dead_unit, units);
+  PRB_ARRAY_FREE(dead, elements);
+  return status;
+}
+
+pr_status prP_sizes_after(pr_pruning *pruning, const unsigned char *dead_unit, int64_t (*sizes)[PR_MAX_DIM]) {
+  size_t elements = pruning->algebra.count;
+  unsigned char *dead = PRB_ARRAY(unsigned char, elements);
+  if (!dead) return PR_ERR_MEMORY;
+  prC_units_dead(&pruning->units, dead_unit, dead);
+  for (int v = 0; v < pruning->graph->n_values; v++) {
+    const prC_value *value = &pruning->values[v];
+    for (int d = 0; d < value->dim; d++)
+      sizes[v][d] = value->label[d] ? prC_live(&pruning->algebra, value->label[d], value->shape[d], dead) : value->shape[d];
+  }
+  PRB_ARRAY_FREE(dead, elements);
+  return PR_OK;
+}
