@@ -1,0 +1,32 @@
+-- options.lua - checking of option tables: unknown names are errors with the nearest spelling.
+local core = require "prune.core"
+
+--- Fill in defaults and refuse what is not known.
+-- @param where the caller's name, for the message
+-- @param given the user's table or nil
+-- @param defaults name -> default; use options.none for "no default"
+-- @return table
+local none = setmetatable({}, { __tostring = function() return "none" end })
+
+local function check(where, given, defaults)
+  local result = {}
+  for name, value in pairs(defaults) do
+    if value ~= none then result[name] = value end
+  end
+  if given == nil then return result end
+  if type(given) ~= "table" then error(("%s: options are a table, got %s"):format(where, type(given)), 3) end
+  for name, value in pairs(given) do
+    if defaults[name] == nil then
+      local names = {}
+      for known in pairs(defaults) do names[#names + 1] = known end
+      table.sort(names)
+      local near = core.nearest(tostring(name), names)
+      error(("%s: there is no option '%s'%s"):format(where, tostring(name),
+        near and ("; did you mean '" .. near .. "'?") or " (there are: " .. table.concat(names, ", ") .. ")"), 3)
+    end
+    result[name] = value
+  end
+  return result
+end
+
+return { check = check, none = none }
