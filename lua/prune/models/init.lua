@@ -1,0 +1,38 @@
+-- models - well-known networks with torchvision's names and shapes, so that its state dicts load by name.
+--
+-- prune.models.resnet18 { classes = 10 } builds one, with random weights from the process's generator (prune.seed).
+local core = require "prune.core"
+
+-- name -> file of this folder
+local files = {
+  cnn = "cnn", lenet = "cnn",
+  resnet18 = "resnet", resnet34 = "resnet", resnet50 = "resnet", resnet101 = "resnet", resnext50_32x4d = "resnet",
+  wide_resnet50_2 = "resnet",
+  vgg11 = "vgg", vgg11_bn = "vgg", vgg13 = "vgg", vgg13_bn = "vgg", vgg16 = "vgg", vgg16_bn = "vgg", vgg19 = "vgg", vgg19_bn = "vgg",
+}
+
+local names = {}
+for name in pairs(files) do names[#names + 1] = name end
+table.sort(names)
+
+local models = {}
+
+--- Names of all models.
+-- @return table, sorted
+function models.names() return { table.unpack(names) } end
+
+return setmetatable(models, {
+  __index = function(self, name)
+    if not files[name] then
+      local near = type(name) == "string" and core.nearest(name, names)
+      error(("prune.models has no '%s'%s"):format(tostring(name), near and ("; did you mean '" .. near .. "'?") or
+        " (there are: " .. table.concat(names, ", ") .. ")"), 2)
+    end
+    for key, constructor in pairs(require("prune.models." .. files[name])) do rawset(self, key, constructor) end
+    return rawget(self, name)
+  end,
+  __pairs = function(self)
+    for _, name in ipairs(names) do local _ = self[name] end
+    return next, self, nil
+  end,
+})

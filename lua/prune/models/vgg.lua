@@ -1,0 +1,50 @@
+-- vgg.lua - VGG networks with and without batch norm (Simonyan and Zisserman 2014).
+local nn = require "prune.nn"
+local options = require "prune.options"
+local F = nn.functional
+
+local layers = {
+  [11] = { 64, "M", 128, "M", 256, 256, "M", 512, 512, "M", 512, 512, "M" },
+  [13] = { 64, 64, "M", 128, 128, "M", 256, 256, "M", 512, 512, "M", 512, 512, "M" },
+  [16] = { 64, 64, "M", 128, 128, "M", 256, 256, 256, "M", 512, 512, 512, "M", 512, 512, 512, "M" },
+  [19] = { 64, 64, "M", 128, 128, "M", 256, 256, 256, 256, "M", 512, 512, 512, 512, "M", 512, 512, 512, 512, "M" },
+}
+
+local VGG = nn.module("VGG", function(self, plan, batch_norm, o)
+  self.features = nn.Sequential()
+  local inputs = o.channels
+  for _, width in ipairs(plan) do
+    if width == "M" then
+      self.features:append(nn.MaxPool2d(2))
+    else
+      self.features:append(nn.Conv2d(inputs, width, 3, { padding = 1 }))
+      if batch_norm then self.features:append(nn.BatchNorm2d(width)) end
+      self.features:append(nn.ReLU())
+      inputs = width
+    end
+  end
+  self.avgpool = nn.AdaptiveAvgPool2d(7)
+  self.classifier = nn.Sequential(nn.Linear(inputs * 49, 4096), nn.ReLU(), nn.Dropout(0.5), nn.Linear(4096, 4096), nn.ReLU(),
+    nn.Dropout(0.5), nn.Linear(4096, o.classes))
+  for conv in self:each "Conv2d" do
+    nn.init.kaiming_normal(conv.weight, { mode = "fan_out" })
+    conv.bias:fill(0)
+  end
+  for linear in self:each "Linear" do
+    nn.init.normal(linear.weight, 0, 0.01)
+    linear.bias:fill(0)
+  end
+end)
+
+function VGG:forward(x) return self.classifier(F.flatten(self.avgpool(self.features(x)), 2)) end
+
+local models = {}
+for depth, plan in pairs(layers) do
+  for _, suffix in ipairs { "", "_bn" } do
+    local name = "vgg" .. depth .. suffix
+    models[name] = function(given)
+      return VGG(plan, suffix == "_bn", options.check("prune.models." .. name, given, { classes = 1000, channels = 3 }))
+    end
+  end
+end
+return models
