@@ -1,6 +1,10 @@
 /* attention.c - scaled dot-product attention. */
 #include "op/op.h"
 
+#include "couple/rules.h"
+
+#include <math.h>
+
 enum { Q, K, V, MASK };
 enum { Y };
 enum { CAUSAL, SCALE };
@@ -60,8 +64,20 @@ static int64_t macs(const pr_call *c) {
   return width ? pr_numel(q) / width * v->shape[v->dim - 2] * (width + v->shape[v->dim - 1]) : 0;
 }
 
-PR_OP(scaled_dot_product_attention)
-= {
+static void couple(pr_coupling *k) {
+  bool causal = k->call->args[CAUSAL].integer;
+  prC_rule_attention(k, PRC_IN(Q), PRC_IN(K), PRC_IN(V), PRC_IN(MASK), PRC_OUT(Y), causal);
+}
+
+/* A scale that was of the original width must not follow the smaller one. */
+static pr_status rewrite(pr_coupling *k, pr_arg *args) {
+  int64_t width = prC_size(k, PRC_IN(Q), -1);
+  if (args[SCALE].real == 0 && prC_live_axis(k, PRC_IN(Q), -1) != width)
+    args[SCALE] = (pr_arg){ .real = 1 / sqrt((double)width), .given = true };
+  return PR_OK;
+}
+
+PR_OP(scaled_dot_product_attention) = {
   .name = "scaled_dot_product_attention",
   .inputs = "q k v mask?",
   .outputs = "y",
@@ -69,6 +85,8 @@ PR_OP(scaled_dot_product_attention)
   .args = { { "is_causal", PR_ARG_BOOL, .help = "query i sees keys 0 to i only" },
             { "scale", PR_ARG_REAL, .help = "factor of the products; 0: 1 / sqrt(width of q)" } },
   .infer = infer,
+  .couple = couple,
+  .rewrite = rewrite,
   .macs = macs,
   .onnx = "Attention",
   .examples = "q:2x2x3x4 k:2x2x5x4 v:2x2x5x3\n"
@@ -77,9 +95,8 @@ PR_OP(scaled_dot_product_attention)
               "q:1x4x3x2 k:1x2x3x2 v:1x2x3x2 mask:4x1x3",
   .help = "Attention: q [..., H, M, D], k [..., K, N, D], v [..., K, N, E], mask [..., M, N] -> y [..., H, "
           "M, E]\n"
-          "y = softmax(scale q k^T + mask) v. A bool mask lets pass where it is true, a float mask is added; "
-          "it broadcasts. A\n"
-          "query that sees nothing gives 0. H may be a multiple of K (grouped queries: Ainslie et al., "
-          "\"GQA\", EMNLP 2023).\n"
-          "Vaswani et al., \"Attention is all you need\", NeurIPS 2017.",
+          "y = softmax(scale q k^T + mask) v. A bool mask lets pass where it is true, a float mask is\n"
+          "added; it broadcasts. A query that sees nothing gives 0. H may be a multiple of K (grouped\n"
+          "queries: Ainslie et al., \"GQA\", EMNLP 2023). Vaswani et al., \"Attention is all you\n"
+          "need\", NeurIPS 2017.",
 };

@@ -2,6 +2,8 @@
  * only. */
 #include "op/op.h"
 
+#include "couple/rules.h"
+
 enum { X, WEIGHT, BIAS, RUNNING_MEAN, RUNNING_VAR };
 enum { Y, MEAN, INVSTD };
 enum { TRAINING, MOMENTUM, EPS };
@@ -57,6 +59,14 @@ static pr_status infer(pr_call *c, bool instance) {
 static pr_status batch_infer(pr_call *c) { return infer(c, false); }
 static pr_status instance_infer(pr_call *c) { return infer(c, true); }
 
+static void couple(pr_coupling *k, bool instance) {
+  prC_channel_norm vectors = { PRC_IN(WEIGHT), PRC_IN(BIAS), PRC_IN(RUNNING_MEAN), PRC_IN(RUNNING_VAR) };
+  prC_rule_batch_norm(k, PRC_IN(X), &vectors, PRC_OUT(Y), instance);
+}
+
+static void batch_couple(pr_coupling *k) { couple(k, false); }
+static void instance_couple(pr_coupling *k) { couple(k, true); }
+
 #define NORM_ARGS                                                                                            \
   {                                                                                                          \
     { "training", PR_ARG_MODE, .help = "statistics of this batch, and update the running ones" },            \
@@ -64,8 +74,7 @@ static pr_status instance_infer(pr_call *c) { return infer(c, true); }
         { "eps", PR_ARG_REAL, .real = 1e-5, .help = "added to the variance" },                               \
   }
 
-PR_OP(batch_norm)
-= {
+PR_OP(batch_norm) = {
   .name = "batch_norm",
   .inputs = "x weight? bias? running_mean? running_var?",
   .outputs = "y .mean .invstd",
@@ -73,6 +82,7 @@ PR_OP(batch_norm)
   .writes = "running_mean running_var",
   .args = NORM_ARGS,
   .infer = batch_infer,
+  .couple = batch_couple,
   .onnx = "BatchNormalization",
   .examples = "x:3x2x3x2 weight:2 bias:2 running_mean:2 running_var:2>0.1 training=true\n"
               "x:3x2x3x2 weight:2 bias:2 running_mean:2 running_var:2>0.1\n"
@@ -89,8 +99,7 @@ PR_OP(batch_norm)
       "covariate shift\", ICML 2015.",
 };
 
-PR_OP(instance_norm)
-= {
+PR_OP(instance_norm) = {
   .name = "instance_norm",
   .inputs = "x weight? bias? running_mean? running_var?",
   .outputs = "y .mean .invstd",
@@ -98,13 +107,13 @@ PR_OP(instance_norm)
   .writes = "running_mean running_var",
   .args = NORM_ARGS,
   .infer = instance_infer,
+  .couple = instance_couple,
   .onnx = "InstanceNormalization",
   .examples = "x:2x3x3x2 weight:3 bias:3\n"
               "x:2x3x4 weight:3 bias:3 running_mean:3 running_var:3>0.1 training=true\n"
               "x:2x3x3x2 weight:3 bias:3 running_mean:3 running_var:3>0.1",
   .help = "Normalization per image and channel: x [N, C, ...], the others [C] -> y like x\n"
-          "As batch_norm with statistics over the spatial axes of each image alone; running statistics, "
-          "where given, take\n"
-          "the mean over the batch. Ulyanov et al., \"Instance normalization: the missing ingredient for "
-          "fast stylization\", 2016.",
+          "As batch_norm with statistics over the spatial axes of each image alone; running statistics,\n"
+          "where given, take the mean over the batch. Ulyanov et al., \"Instance normalization: the\n"
+          "missing ingredient for fast stylization\", 2016.",
 };

@@ -2,6 +2,8 @@
  * of a convolution is read off x and weight, so that a removal needs to change nothing here. */
 #include "op/op.h"
 
+#include "couple/rules.h"
+
 enum { X, WEIGHT, BIAS };
 enum { Y };
 
@@ -82,6 +84,25 @@ static int64_t macs(const pr_call *c) {
   return weight->shape[0] ? pr_numel(c->out[Y]) * (pr_numel(weight) / weight->shape[0]) : 0;
 }
 
+static int64_t groups_of(const pr_coupling *k) {
+  int64_t taken = prC_size(k, PRC_IN(WEIGHT), 1);
+  return taken > 0 ? prC_size(k, PRC_IN(X), 1) / taken : 1;
+}
+
+static void couple(pr_coupling *k) {
+  int space = prC_dim(k, PRC_IN(X)) - 2;
+  prC_rule_conv(k, PRC_IN(X), PRC_IN(WEIGHT), PRC_IN(BIAS), PRC_OUT(Y), space, groups_of(k), false);
+}
+
+/* Groups that were written down must say what is left of them; 0 goes on meaning "read them off". */
+static pr_status rewrite_groups(pr_coupling *k, pr_arg *groups) {
+  int64_t left = prC_live_slot(k, 0);
+  if (left >= 0 && groups->integer > 0) *groups = (pr_arg){ .integer = left, .given = true };
+  return PR_OK;
+}
+
+static pr_status rewrite(pr_coupling *k, pr_arg *args) { return rewrite_groups(k, &args[GROUPS]); }
+
 #define CONVOLUTION_ARGS                                                                                     \
   {                                                                                                          \
     { "stride", PR_ARG_INTS, .integer = 1, .help = "step of the kernel per spatial axis" },                  \
@@ -90,14 +111,15 @@ static int64_t macs(const pr_call *c) {
         { "groups", PR_ARG_INT, .help = "0: read off the shapes; else checked against them" },               \
   }
 
-PR_OP(conv2d)
-= {
+PR_OP(conv2d) = {
   .name = "conv2d",
   .inputs = "x weight bias?",
   .outputs = "y",
   .saves = "x weight",
   .args = CONVOLUTION_ARGS,
   .infer = infer2,
+  .couple = couple,
+  .rewrite = rewrite,
   .macs = macs,
   .onnx = "Conv",
   .examples = "x:2x3x5x4 weight:4x3x3x3 bias:4 padding=1\n"
@@ -111,14 +133,15 @@ PR_OP(conv2d)
       "LeCun et al., \"Gradient-based learning applied to document recognition\", Proc. IEEE 1998.",
 };
 
-PR_OP(conv1d)
-= {
+PR_OP(conv1d) = {
   .name = "conv1d",
   .inputs = "x weight bias?",
   .outputs = "y",
   .saves = "x weight",
   .args = CONVOLUTION_ARGS,
   .infer = infer1,
+  .couple = couple,
+  .rewrite = rewrite,
   .macs = macs,
   .onnx = "Conv",
   .examples = "x:2x3x7 weight:4x3x3 bias:4 padding=1 stride=2\n"
@@ -174,6 +197,16 @@ static int64_t transposed_macs(const pr_call *c) {
   return weight->shape[0] ? pr_numel(c->in[X]) * (pr_numel(weight) / weight->shape[0]) : 0;
 }
 
+static void transposed_couple(pr_coupling *k) {
+  int space = prC_dim(k, PRC_IN(X)) - 2;
+  int64_t groups = k->call->args[TRANSPOSED_GROUPS].integer;
+  prC_rule_conv(k, PRC_IN(X), PRC_IN(WEIGHT), PRC_IN(BIAS), PRC_OUT(Y), space, groups, true);
+}
+
+static pr_status transposed_rewrite(pr_coupling *k, pr_arg *args) {
+  return rewrite_groups(k, &args[TRANSPOSED_GROUPS]);
+}
+
 #define TRANSPOSED_ARGS                                                                                      \
   {                                                                                                          \
     { "stride", PR_ARG_INTS, .integer = 1, .help = "distance of neighbouring inputs in the output" },        \
@@ -184,33 +217,35 @@ static int64_t transposed_macs(const pr_call *c) {
           .help = "channels are split into this many independent parts" },                                   \
   }
 
-PR_OP(conv_transpose2d)
-= {
+PR_OP(conv_transpose2d) = {
   .name = "conv_transpose2d",
   .inputs = "x weight bias?",
   .outputs = "y",
   .saves = "x weight",
   .args = TRANSPOSED_ARGS,
   .infer = transposed_infer2,
+  .couple = transposed_couple,
+  .rewrite = transposed_rewrite,
   .macs = transposed_macs,
   .onnx = "ConvTranspose",
   .examples = "x:2x3x4x3 weight:3x4x3x3 bias:4 stride=2 padding=1 output_padding=1\n"
               "x:1x4x3x3 weight:4x2x2x2 groups=2 dilation=2",
   .help = "Transposed 2-D convolution: x [N, C, H, W], weight [C, O / groups, KH, KW], bias [O] -> y [N, O, "
           "H', W']\n"
-          "The adjoint of conv2d: every input adds a scaled kernel to the output.\n"
-          "H' = (H - 1) stride - 2 padding + dilation (KH - 1) + output_padding + 1.\n"
-          "Dumoulin and Visin, \"A guide to convolution arithmetic for deep learning\", 2016.",
+          "The adjoint of conv2d: every input adds a scaled kernel to the output. H' = (H - 1) stride -\n"
+          "2 padding + dilation (KH - 1) + output_padding + 1. Dumoulin and Visin, \"A guide to\n"
+          "convolution arithmetic for deep learning\", 2016.",
 };
 
-PR_OP(conv_transpose1d)
-= {
+PR_OP(conv_transpose1d) = {
   .name = "conv_transpose1d",
   .inputs = "x weight bias?",
   .outputs = "y",
   .saves = "x weight",
   .args = TRANSPOSED_ARGS,
   .infer = transposed_infer1,
+  .couple = transposed_couple,
+  .rewrite = transposed_rewrite,
   .macs = transposed_macs,
   .onnx = "ConvTranspose",
   .examples = "x:2x3x4 weight:3x4x3 bias:4 stride=2 padding=1 output_padding=1",

@@ -42,8 +42,7 @@ static pr_status cross_entropy_infer(pr_call *c) {
 #define REDUCTION_ARG                                                                                        \
   { "reduction", PR_ARG_CHOICE, .choices = "mean sum none", .help = "what becomes of the samples' losses" }
 
-PR_OP(cross_entropy)
-= {
+PR_OP(cross_entropy) = {
   .name = "cross_entropy",
   .inputs = "x labels# weight?",
   .outputs = "y",
@@ -60,15 +59,13 @@ PR_OP(cross_entropy)
               "x:4x3 labels:4%3 reduction=none",
   .help = "Loss of class labels: scores x [N, C, ...], labels [N, ...], class weights [C] -> y scalar ([N, "
           "...] with reduction none)\n"
-          "The loss of a sample is -weight[label] log softmax(x)[label]; \"mean\" divides by the sum of the "
-          "weights of the samples'\n"
-          "labels. With label_smoothing s it is (1 - s) of that plus s / C times the sum of -weight[c] log "
-          "softmax(x)[c]\n"
-          "(Szegedy et al., \"Rethinking the Inception architecture for computer vision\", CVPR 2016).",
+          "The loss of a sample is -weight[label] log softmax(x)[label]; \"mean\" divides by the sum of\n"
+          "the weights of the samples' labels. With label_smoothing s it is (1 - s) of that plus s / C\n"
+          "times the sum of -weight[c] log softmax(x)[c] (Szegedy et al., \"Rethinking the Inception\n"
+          "architecture for computer vision\", CVPR 2016).",
 };
 
-PR_OP(nll_loss)
-= {
+PR_OP(nll_loss) = {
   .name = "nll_loss",
   .inputs = "x labels# weight?",
   .outputs = "y",
@@ -81,6 +78,6 @@ PR_OP(nll_loss)
               "x:4x3 labels:4%3 reduction=none",
   .help = "Loss of class labels: log-probabilities x [N, C, ...], labels [N, ...], class weights [C] -> y "
           "scalar ([N, ...] with none)\n"
-          "The loss of a sample is -weight[label] x[label]; \"mean\" divides by the sum of the weights of "
-          "the samples' labels.",
+          "The loss of a sample is -weight[label] x[label]; \"mean\" divides by the sum of the weights\n"
+          "of the samples' labels.",
 };

@@ -1,6 +1,8 @@
 /* embedding.c - rows picked by index, and the one-hot form of an index. */
 #include "op/op.h"
 
+#include "couple/rules.h"
+
 enum { INDEX, WEIGHT };
 enum { Y };
 
@@ -16,13 +18,15 @@ static pr_status infer(pr_call *c) {
   return prO_output(c, Y, c->in[WEIGHT]->dtype, index->dim + 1, shape);
 }
 
-PR_OP(embedding)
-= {
+static void couple(pr_coupling *k) { prC_rule_embedding(k, PRC_IN(INDEX), PRC_IN(WEIGHT), PRC_OUT(Y)); }
+
+PR_OP(embedding) = {
   .name = "embedding",
   .inputs = "index# weight",
   .outputs = "y",
   .saves = "index",
   .infer = infer,
+  .couple = couple,
   .onnx = "Gather",
   .examples = "index:2x3%5 weight:5x4\n"
               "index:4%2 weight:2x3",
@@ -47,14 +51,19 @@ static pr_status one_hot_infer(pr_call *c) {
   return prO_output(c, Y, PR_F32, index->dim + 1, shape);
 }
 
-PR_OP(one_hot)
-= {
+static void one_hot_couple(pr_coupling *k) {
+  for (int a = 0; a < prC_dim(k, PRC_IN(INDEX)); a++)
+    prC_pass_axis(k, PRC_OUT(Y), a, PRC_IN(INDEX), a, PRC_DEAD_UNKNOWN);
+}
+
+PR_OP(one_hot) = {
   .name = "one_hot",
   .inputs = "index#",
   .outputs = "y",
   .args = { { "num_classes", PR_ARG_INT, .required = true, .help = "size of the new last axis" } },
   .flags = PR_OP_NO_GRADIENT,
   .infer = one_hot_infer,
+  .couple = one_hot_couple,
   .onnx = "OneHot",
   .examples = "index:2x3%4 num_classes=4",
   .help = "One-hot vectors: index [...] -> y [..., num_classes], f32, 1 at the index and 0 elsewhere",

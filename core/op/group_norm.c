@@ -3,6 +3,9 @@
  * are left of each original group. */
 #include "op/op.h"
 
+#include "base/memory.h"
+#include "couple/rules.h"
+
 enum { X, WEIGHT, BIAS };
 enum { Y, MEAN, INVSTD };
 enum { GROUPS, EPS, BOUNDS };
@@ -51,8 +54,41 @@ static pr_status infer(pr_call *c) {
   return prO_output(c, INVSTD, statistics, 2, shape);
 }
 
-PR_OP(group_norm)
-= {
+static void couple(pr_coupling *k) {
+  prC_rule_group_norm(k, PRC_IN(X), PRC_IN(WEIGHT), PRC_IN(BIAS), PRC_OUT(Y));
+}
+
+/* Where the channels that are left of each group end; a group of which nothing is left is gone. Equal groups
+ * need no bounds. */
+static pr_status rewrite(pr_coupling *k, pr_arg *args) {
+  int64_t channels = prC_size(k, PRC_IN(X), 1), from = 0, end = 0, first = 0;
+  int before = args[BOUNDS].count ? args[BOUNDS].count : (int)args[GROUPS].integer, count = 0;
+  int64_t *list = PRB_ARRAY(int64_t, before);
+  bool equal = true;
+  if (!list) return PR_ERR_MEMORY;
+  for (int g = 0; g < before; g++) {
+    int64_t to = args[BOUNDS].count ? args[BOUNDS].list[g] : channels / before * (g + 1);
+    int64_t live = prC_live_part(k, PRC_IN(X), 1, from, to);
+    from = to;
+    if (live == 0) continue;
+    if (count == 0) first = live;
+    equal = equal && live == first;
+    list[count++] = end += live;
+  }
+  PRB_ARRAY_FREE(args[BOUNDS].list, args[BOUNDS].count);
+  args[BOUNDS] = (pr_arg){ 0 };
+  args[GROUPS] = (pr_arg){ .integer = count, .given = true };
+  if (!equal) {
+    int64_t *bounds = PRB_ARRAY(int64_t, count);
+    if (bounds) args[BOUNDS] = (pr_arg){ .list = bounds, .count = count, .given = true };
+    for (int g = 0; bounds && g < count; g++) bounds[g] = list[g];
+    if (!bounds) count = -1;
+  }
+  PRB_ARRAY_FREE(list, before);
+  return count < 0 ? PR_ERR_MEMORY : PR_OK;
+}
+
+PR_OP(group_norm) = {
   .name = "group_norm",
   .inputs = "x weight? bias?",
   .outputs = "y .mean .invstd",
@@ -62,13 +98,15 @@ PR_OP(group_norm)
             { "bounds", PR_ARG_INTS, .empty = true,
               .help = "unequal groups: channels up to the end of each group" } },
   .infer = infer,
+  .couple = couple,
+  .rewrite = rewrite,
   .onnx = "GroupNormalization",
   .examples = "x:2x4x3x2 weight:4 bias:4 groups=2\n"
               "x:2x6x3 weight:6 bias:6 groups=3\n"
               "x:2x4 groups=1\n"
               "x:2x5x2x2 weight:5 bias:5 bounds=2,5",
   .help = "Normalization over groups of channels: x [N, C, ...], weight and bias [C] -> y like x\n"
-          "y = (x - mean) / sqrt(var + eps) * weight + bias, with mean and (biased) variance over the "
-          "channels of a group and\n"
-          "all places of one sample. Wu and He, \"Group normalization\", ECCV 2018.",
+          "y = (x - mean) / sqrt(var + eps) * weight + bias, with mean and (biased) variance over the\n"
+          "channels of a group and all places of one sample. Wu and He, \"Group normalization\", ECCV\n"
+          "2018.",
 };

@@ -1,6 +1,8 @@
 /* interpolate.c - images of another size. */
 #include "op/op.h"
 
+#include "couple/rules.h"
+
 #include <math.h>
 
 enum { X };
@@ -28,8 +30,9 @@ static pr_status infer(pr_call *c) {
   return prO_output_channels_last(c, Y, x->dtype, 4, shape);
 }
 
-PR_OP(interpolate)
-= {
+static void couple(pr_coupling *k) { prC_rule_spatial(k, PRC_IN(X), PRC_OUT(Y), 2, PRC_DEAD_VALUE); }
+
+PR_OP(interpolate) = {
   .name = "interpolate",
   .inputs = "x",
   .outputs = "y",
@@ -39,6 +42,7 @@ PR_OP(interpolate)
             { "align_corners", PR_ARG_BOOL,
               .help = "corner pixels' centres, not their outer edges, stay in place" } },
   .infer = infer,
+  .couple = couple,
   .onnx = "Resize",
   .examples = "x:1x2x3x4 scale_factor=2\n"
               "x:1x2x3x4 size=5,3 mode=bilinear\n"
@@ -46,7 +50,6 @@ PR_OP(interpolate)
               "x:1x2x3x4 size=6,5 mode=bilinear align_corners=true\n"
               "x:1x2x4x4 size=2",
   .help = "Resize images: x [N, C, H, W] -> y [N, C, H', W']\n"
-          "nearest: y[i] = x[floor(i r)]; bilinear: between the neighbours of (i + 0.5) r - 0.5, or of i (H "
-          "- 1) / (H' - 1) with\n"
-          "align_corners; r = 1 / scale_factor, or H / H' with size.",
+          "nearest: y[i] = x[floor(i r)]; bilinear: between the neighbours of (i + 0.5) r - 0.5, or of\n"
+          "i (H - 1) / (H' - 1) with align_corners; r = 1 / scale_factor, or H / H' with size.",
 };

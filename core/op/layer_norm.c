@@ -1,6 +1,8 @@
 /* layer_norm.c - layer and RMS normalization: statistics over the last axes of each sample. */
 #include "op/op.h"
 
+#include "couple/rules.h"
+
 enum { X, WEIGHT, BIAS };
 
 /* How many last axes: those of weight or bias, else the argument's count. */
@@ -38,6 +40,13 @@ static pr_status check(const pr_call *c, int eps) {
 
 enum { EPS, DIMS };
 
+/* Number of normalized axes once the shapes have been checked. */
+static int normalized(const pr_coupling *k, int vectors) {
+  for (int i = WEIGHT; i < WEIGHT + vectors; i++)
+    if (prC_has(k, PRC_IN(i))) return prC_dim(k, PRC_IN(i));
+  return (int)k->call->args[DIMS].integer;
+}
+
 #define NORM_ARGS(value)                                                                                     \
   {                                                                                                          \
     { "eps", PR_ARG_REAL, .real = value, .help = "added under the root" },                                   \
@@ -58,23 +67,27 @@ static pr_status layer_infer(pr_call *c) {
   return prO_output(c, 2, statistics_dtype(x), x->dim - k, x->shape);
 }
 
-PR_OP(layer_norm)
-= {
+static void layer_couple(pr_coupling *k) {
+  prC_rule_layer_norm(k, PRC_IN(X), PRC_IN(WEIGHT), PRC_IN(BIAS), PRC_OUT(0), normalized(k, 2), true);
+}
+
+PR_OP(layer_norm) = {
   .name = "layer_norm",
   .inputs = "x weight? bias?",
   .outputs = "y .mean .invstd",
   .saves = "x weight mean invstd",
   .args = NORM_ARGS(1e-5),
   .infer = layer_infer,
+  .couple = layer_couple,
   .onnx = "LayerNormalization",
   .examples = "x:2x3x4 weight:4 bias:4\n"
               "x:2x3x4 weight:3x4\n"
               "x:3x5\n"
               "x:2x3x4 dims=2",
   .help = "Normalization over the last axes: x [..., D...], weight and bias [D...] -> y like x\n"
-          "y = (x - mean) / sqrt(var + eps) * weight + bias with mean and (biased) variance over the axes "
-          "that weight has, or\n"
-          "the last `dims` axes without it. Ba et al., \"Layer normalization\", 2016.",
+          "y = (x - mean) / sqrt(var + eps) * weight + bias with mean and (biased) variance over the\n"
+          "axes that weight has, or the last `dims` axes without it. Ba et al., \"Layer\n"
+          "normalization\", 2016.",
 };
 
 /* --- RMS norm
@@ -90,19 +103,23 @@ static pr_status rms_infer(pr_call *c) {
   return prO_output(c, 1, statistics_dtype(x), x->dim - k, x->shape);
 }
 
-PR_OP(rms_norm)
-= {
+static void rms_couple(pr_coupling *k) {
+  prC_rule_layer_norm(k, PRC_IN(X), PRC_IN(WEIGHT), PRC_NONE, PRC_OUT(0), normalized(k, 1), false);
+}
+
+PR_OP(rms_norm) = {
   .name = "rms_norm",
   .inputs = "x weight?",
   .outputs = "y .invrms",
   .saves = "x weight invrms",
   .args = NORM_ARGS(1e-6),
   .infer = rms_infer,
+  .couple = rms_couple,
   .onnx = "RMSNormalization",
   .examples = "x:2x3x4 weight:4\n"
               "x:3x5\n"
               "x:2x3x4 dims=2",
   .help = "Division by the root mean square over the last axes: x [..., D...], weight [D...] -> y like x\n"
-          "y = x / sqrt(mean(x^2) + eps) * weight. Zhang and Sennrich, \"Root mean square layer "
+          "y = x / sqrt(mean(x^2) + eps) * weight. Zhang and Sennrich, \"Root mean square layer\n"
           "normalization\", NeurIPS 2019.",
 };

@@ -2,6 +2,8 @@
  * axes). */
 #include "op/op.h"
 
+#include "couple/rules.h"
+
 enum { Y };
 
 /* --- linear
@@ -33,13 +35,17 @@ static pr_status linear_infer(pr_call *c) {
 /* rows * in * out */
 static int64_t linear_macs(const pr_call *c) { return pr_numel(c->out[Y]) * c->in[WEIGHT]->shape[1]; }
 
-PR_OP(linear)
-= {
+static void linear_couple(pr_coupling *k) {
+  prC_rule_linear(k, PRC_IN(X), PRC_IN(WEIGHT), PRC_IN(BIAS), PRC_OUT(Y));
+}
+
+PR_OP(linear) = {
   .name = "linear",
   .inputs = "x weight bias?",
   .outputs = "y",
   .saves = "x weight",
   .infer = linear_infer,
+  .couple = linear_couple,
   .macs = linear_macs,
   .onnx = "Gemm",
   .examples = "x:4x3 weight:5x3 bias:5\n"
@@ -85,13 +91,15 @@ static int64_t matmul_macs(const pr_call *c) {
   return pr_numel(c->out[Y]) * c->in[A]->shape[c->in[A]->dim - 1];
 }
 
-PR_OP(matmul)
-= {
+static void matmul_couple(pr_coupling *k) { prC_rule_matmul(k, PRC_IN(A), PRC_IN(B), PRC_OUT(Y)); }
+
+PR_OP(matmul) = {
   .name = "matmul",
   .inputs = "a b",
   .outputs = "y",
   .saves = "a b",
   .infer = matmul_infer,
+  .couple = matmul_couple,
   .macs = matmul_macs,
   .onnx = "MatMul",
   .examples = "a:3x4 b:4x2\n"
@@ -101,7 +109,6 @@ PR_OP(matmul)
               "a:4 b:2x4x3\n"
               "a:4 b:4",
   .help = "Matrix product: a [..., M, K], b [..., K, N] -> y [..., M, N]\n"
-          "Batch axes broadcast. A one-dimensional a is a row and a one-dimensional b a column, whose axis "
-          "is dropped again\n"
-          "from y (the rules of numpy.matmul).",
+          "Batch axes broadcast. A one-dimensional a is a row and a one-dimensional b a column, whose\n"
+          "axis is dropped again from y (the rules of numpy.matmul).",
 };

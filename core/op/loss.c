@@ -19,8 +19,7 @@ static pr_status infer(pr_call *c) {
   { "reduction", PR_ARG_CHOICE, .choices = "mean sum none", .help = "what becomes of the elements' losses" }
 #define EXAMPLES "x:3x4 target:3x4\nx:2x3 target:2x3 reduction=sum\nx:2x3 target:2x3 reduction=none"
 
-PR_OP(mse_loss)
-= {
+PR_OP(mse_loss) = {
   .name = "mse_loss",
   .inputs = "x target",
   .outputs = "y",
@@ -32,8 +31,7 @@ PR_OP(mse_loss)
           "with reduction none)",
 };
 
-PR_OP(l1_loss)
-= {
+PR_OP(l1_loss) = {
   .name = "l1_loss",
   .inputs = "x target",
   .outputs = "y",
@@ -52,8 +50,7 @@ static pr_status smooth_infer(pr_call *c) {
   return infer(c);
 }
 
-PR_OP(smooth_l1_loss)
-= {
+PR_OP(smooth_l1_loss) = {
   .name = "smooth_l1_loss",
   .inputs = "x target",
   .outputs = "y",
@@ -66,8 +63,7 @@ PR_OP(smooth_l1_loss)
           "Girshick, \"Fast R-CNN\", ICCV 2015.",
 };
 
-PR_OP(binary_cross_entropy_with_logits)
-= {
+PR_OP(binary_cross_entropy_with_logits) = {
   .name = "binary_cross_entropy_with_logits",
   .inputs = "x target",
   .outputs = "y",
@@ -82,8 +78,7 @@ PR_OP(binary_cross_entropy_with_logits)
 /* --- Kullback-Leibler divergence
  * ------------------------------------------------------------------------------------------ */
 
-PR_OP(kl_div)
-= {
+PR_OP(kl_div) = {
   .name = "kl_div",
   .inputs = "x target",
   .outputs = "y",

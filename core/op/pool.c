@@ -2,6 +2,8 @@
  * One or two spatial axes. */
 #include "op/op.h"
 
+#include "couple/rules.h"
+
 enum { X };
 enum { Y, INDEX };
 
@@ -55,6 +57,14 @@ static pr_status max_infer2(pr_call *c) { return infer(c, 2, true); }
 static pr_status avg_infer1(pr_call *c) { return infer(c, 1, false); }
 static pr_status avg_infer2(pr_call *c) { return infer(c, 2, false); }
 
+/* Padding never wins a maximum, but its zeros enter a mean. */
+static void max_couple(pr_coupling *k) {
+  prC_rule_spatial(k, PRC_IN(X), PRC_OUT(Y), prC_dim(k, PRC_IN(X)) - 2, PRC_DEAD_VALUE);
+}
+static void avg_couple(pr_coupling *k) {
+  prC_rule_spatial(k, PRC_IN(X), PRC_OUT(Y), prC_dim(k, PRC_IN(X)) - 2, PRC_DEAD_ZERO);
+}
+
 #define KERNEL_ARG                                                                                           \
   { "kernel_size", PR_ARG_INTS, .required = true, .help = "size of the window per spatial axis" }
 #define STRIDE_ARG                                                                                           \
@@ -72,65 +82,66 @@ static pr_status avg_infer2(pr_call *c) { return infer(c, 2, false); }
 #define AVG_ARGS                                                                                             \
   { KERNEL_ARG, STRIDE_ARG, PADDING_ARG, CEIL_ARG, COUNT_ARG }
 
-PR_OP(max_pool2d)
-= {
+PR_OP(max_pool2d) = {
   .name = "max_pool2d",
   .inputs = "x",
   .outputs = "y .index",
   .saves = "index",
   .args = MAX_ARGS,
   .infer = max_infer2,
+  .couple = max_couple,
   .onnx = "MaxPool",
   .examples = "x:2x3x5x6 kernel_size=2\n"
               "x:1x2x6x5 kernel_size=3 stride=2 padding=1\n"
               "x:1x2x5x6 kernel_size=2,3 stride=2,1 ceil_mode=true\n"
               "x:1x2x6x6 kernel_size=2 stride=1 dilation=2",
   .help = "Maximum over windows: x [N, C, H, W] -> y [N, C, H', W']\n"
-          "H' = floor((H + 2 padding - dilation (kernel_size - 1) - 1) / stride) + 1, or ceil with "
-          "ceil_mode. Padding never\n"
-          "wins. The gradient goes to the first largest place of a window; NaN counts as largest.",
+          "H' = floor((H + 2 padding - dilation (kernel_size - 1) - 1) / stride) + 1, or ceil with\n"
+          "ceil_mode. Padding never wins. The gradient goes to the first largest place of a window; NaN\n"
+          "counts as largest.",
 };
 
-PR_OP(max_pool1d)
-= {
+PR_OP(max_pool1d) = {
   .name = "max_pool1d",
   .inputs = "x",
   .outputs = "y .index",
   .saves = "index",
   .args = MAX_ARGS,
   .infer = max_infer1,
+  .couple = max_couple,
   .onnx = "MaxPool",
   .examples = "x:2x3x7 kernel_size=3 stride=2 padding=1",
-  .help = "Maximum over windows: x [N, C, L] -> y [N, C, L']\nAs max_pool2d with one spatial axis.",
+  .help = "Maximum over windows: x [N, C, L] -> y [N, C, L']\n"
+          "As max_pool2d with one spatial axis.",
 };
 
-PR_OP(avg_pool2d)
-= {
+PR_OP(avg_pool2d) = {
   .name = "avg_pool2d",
   .inputs = "x",
   .outputs = "y",
   .args = AVG_ARGS,
   .infer = avg_infer2,
+  .couple = avg_couple,
   .onnx = "AveragePool",
   .examples = "x:2x3x5x6 kernel_size=2\n"
               "x:1x2x6x5 kernel_size=3 stride=2 padding=1 count_include_pad=false\n"
               "x:1x2x5x6 kernel_size=2,3 stride=2,1 padding=1 ceil_mode=true",
   .help = "Mean over windows: x [N, C, H, W] -> y [N, C, H', W']\n"
-          "Sizes as in max_pool2d. The divisor is the window's size inside the padded input, or only inside "
-          "the input with\n"
-          "count_include_pad = false.",
+          "Sizes as in max_pool2d. The divisor is the window's size inside the padded input, or only\n"
+          "inside the input with count_include_pad = false.",
 };
 
-PR_OP(avg_pool1d)
-= {
+PR_OP(avg_pool1d) = {
   .name = "avg_pool1d",
   .inputs = "x",
   .outputs = "y",
   .args = AVG_ARGS,
   .infer = avg_infer1,
+  .couple = avg_couple,
   .onnx = "AveragePool",
   .examples = "x:2x3x7 kernel_size=3 stride=2 padding=1",
-  .help = "Mean over windows: x [N, C, L] -> y [N, C, L']\nAs avg_pool2d with one spatial axis.",
+  .help = "Mean over windows: x [N, C, L] -> y [N, C, L']\n"
+          "As avg_pool2d with one spatial axis.",
 };
 
 /* --- adaptive windows ----------------------------------------------------------------------------------- */
@@ -157,46 +168,51 @@ static pr_status adaptive_infer1(pr_call *c) { return adaptive_infer(c, 1, false
 static pr_status adaptive_infer2(pr_call *c) { return adaptive_infer(c, 2, false); }
 static pr_status adaptive_max_infer2(pr_call *c) { return adaptive_infer(c, 2, true); }
 
+static void adaptive_couple(pr_coupling *k) {
+  prC_rule_spatial(k, PRC_IN(X), PRC_OUT(Y), prC_dim(k, PRC_IN(X)) - 2, PRC_DEAD_VALUE);
+}
+
 #define ADAPTIVE_ARGS                                                                                        \
   {                                                                                                          \
     { "output_size", PR_ARG_INTS, .integer = 1, .help = "size of y per spatial axis; 0: as x" }              \
   }
 
-PR_OP(adaptive_avg_pool2d)
-= {
+PR_OP(adaptive_avg_pool2d) = {
   .name = "adaptive_avg_pool2d",
   .inputs = "x",
   .outputs = "y",
   .args = ADAPTIVE_ARGS,
   .infer = adaptive_infer2,
+  .couple = adaptive_couple,
   .onnx = "GlobalAveragePool",
   .examples = "x:2x3x4x5\n"
               "x:2x3x5x4 output_size=3,2",
   .help = "Mean over windows that divide the image: x [N, C, H, W] -> y [N, C, output_size...]\n"
-          "Window i of n spans floor(i H / n) to ceil((i + 1) H / n). output_size 1 is the global average.",
+          "Window i of n spans floor(i H / n) to ceil((i + 1) H / n). output_size 1 is the global\n"
+          "average.",
 };
 
-PR_OP(adaptive_avg_pool1d)
-= {
+PR_OP(adaptive_avg_pool1d) = {
   .name = "adaptive_avg_pool1d",
   .inputs = "x",
   .outputs = "y",
   .args = ADAPTIVE_ARGS,
   .infer = adaptive_infer1,
+  .couple = adaptive_couple,
   .onnx = "GlobalAveragePool",
   .examples = "x:2x3x7 output_size=3",
   .help = "Mean over windows that divide the axis: x [N, C, L] -> y [N, C, output_size]\n"
           "As adaptive_avg_pool2d with one spatial axis.",
 };
 
-PR_OP(adaptive_max_pool2d)
-= {
+PR_OP(adaptive_max_pool2d) = {
   .name = "adaptive_max_pool2d",
   .inputs = "x",
   .outputs = "y .index",
   .saves = "index",
   .args = ADAPTIVE_ARGS,
   .infer = adaptive_max_infer2,
+  .couple = adaptive_couple,
   .onnx = "GlobalMaxPool",
   .examples = "x:2x3x4x5\n"
               "x:2x3x5x4 output_size=3,2",

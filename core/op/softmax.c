@@ -1,6 +1,8 @@
 /* softmax.c - softmax and its logarithm along one axis. */
 #include "op/op.h"
 
+#include "couple/rules.h"
+
 enum { X };
 enum { Y };
 enum { DIM };
@@ -13,28 +15,33 @@ static pr_status infer(pr_call *c) {
   return prO_output_like(c, Y, c->in[X]);
 }
 
-PR_OP(softmax)
-= {
+static void couple(pr_coupling *k) {
+  int axis = (int)k->call->args[DIM].integer;
+  prC_rule_along(k, PRC_IN(X), PRC_OUT(Y), axis, PRC_DEAD_UNKNOWN);
+}
+
+PR_OP(softmax) = {
   .name = "softmax",
   .inputs = "x",
   .outputs = "y",
   .saves = "y",
   .args = { { "dim", PR_ARG_DIM, .integer = -1, .help = "the axis whose entries sum to 1" } },
   .infer = infer,
+  .couple = couple,
   .onnx = "Softmax",
   .examples = "x:3x4\n"
               "x:2x3x4 dim=1",
   .help = "y = exp(x) / sum exp(x) along `dim`: x and y of any one shape",
 };
 
-PR_OP(log_softmax)
-= {
+PR_OP(log_softmax) = {
   .name = "log_softmax",
   .inputs = "x",
   .outputs = "y",
   .saves = "y",
   .args = { { "dim", PR_ARG_DIM, .integer = -1, .help = "the axis whose exponentials sum to 1" } },
   .infer = infer,
+  .couple = couple,
   .onnx = "LogSoftmax",
   .examples = "x:3x4\n"
               "x:2x3x4 dim=1",

@@ -1,6 +1,8 @@
 /* unfold.c - images as columns of windows (im2col) and back. */
 #include "op/op.h"
 
+#include "couple/rules.h"
+
 enum { X };
 enum { Y };
 enum { KERNEL, STRIDE, PADDING, DILATION, OUTPUT_SIZE };
@@ -54,6 +56,13 @@ static pr_status fold_infer(pr_call *c) {
                                   (int64_t[]){ x->shape[0], x->shape[1] / taps, height, width });
 }
 
+static int64_t taps_of(const pr_coupling *k) {
+  return prO_int(k->call, KERNEL, 0) * prO_int(k->call, KERNEL, 1);
+}
+
+static void unfold_couple(pr_coupling *k) { prC_rule_unfold(k, PRC_IN(X), PRC_OUT(Y), taps_of(k)); }
+static void fold_couple(pr_coupling *k) { prC_rule_fold(k, PRC_IN(X), PRC_OUT(Y), taps_of(k)); }
+
 #define KERNEL_ARG                                                                                           \
   { "kernel_size", PR_ARG_INTS, .required = true, .help = "size of the window per spatial axis" }
 #define STRIDE_ARG                                                                                           \
@@ -63,22 +72,21 @@ static pr_status fold_infer(pr_call *c) {
 #define DILATION_ARG                                                                                         \
   { "dilation", PR_ARG_INTS, .integer = 1, .help = "distance of places in a window" }
 
-PR_OP(unfold)
-= {
+PR_OP(unfold) = {
   .name = "unfold",
   .inputs = "x",
   .outputs = "y",
   .args = { KERNEL_ARG, STRIDE_ARG, PADDING_ARG, DILATION_ARG },
   .infer = unfold_infer,
+  .couple = unfold_couple,
   .examples = "x:2x2x3x4 kernel_size=2\n"
               "x:1x2x5x4 kernel_size=3,2 stride=2 padding=1 dilation=1,2",
   .help = "Windows as columns: x [N, C, H, W] -> y [N, C * KH * KW, windows]\n"
-          "Row (c * KH + u) * KW + v holds place (u, v) of channel c of each window (im2col: Chellapilla et "
-          "al. 2006).",
+          "Row (c * KH + u) * KW + v holds place (u, v) of channel c of each window (im2col:\n"
+          "Chellapilla et al. 2006).",
 };
 
-PR_OP(fold)
-= {
+PR_OP(fold) = {
   .name = "fold",
   .inputs = "x",
   .outputs = "y",
@@ -88,6 +96,7 @@ PR_OP(fold)
             DILATION_ARG,
             { "output_size", PR_ARG_INTS, .required = true, .help = "height and width of y" } },
   .infer = fold_infer,
+  .couple = fold_couple,
   .examples = "x:2x8x6 kernel_size=2 output_size=3,4",
   .help = "Sum of windows: x [N, C * KH * KW, windows] -> y [N, C, H, W]\n"
           "The adjoint of unfold: every column is added to the places it was taken from.",
