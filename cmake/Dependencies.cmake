@@ -50,7 +50,8 @@ if(PRUNELUA_OPENMP)
   find_package(OpenMP REQUIRED COMPONENTS C)
   target_link_libraries(prunelua_dependencies INTERFACE OpenMP::OpenMP_C)
 else()
-  target_compile_options(prunelua_dependencies INTERFACE -Wno-unknown-pragmas)
+  # what only a pragma reads counts as unused
+  target_compile_options(prunelua_dependencies INTERFACE -Wno-unknown-pragmas -Wno-unused-variable -Wno-unused-parameter)
 endif()
 
 # --- optional parts -------------------------------------------------------------------------------------------------

@@ -377,8 +377,8 @@ static void mutated_files(void **state) {
                   100, 999);
 }
 
-#ifdef __SANITIZE_ADDRESS__
-enum { HDF5_TRIALS = 200 }; /* each takes a process, whose start is slow under the sanitizer */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+enum { HDF5_TRIALS = 200 }; /* each takes a process, whose start is slow under a sanitizer */
 #else
 enum { HDF5_TRIALS = 1000 };
 #endif
