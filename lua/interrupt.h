@@ -1,0 +1,47 @@
+/* interrupt.h - Ctrl-C, in Lua code and in the core.
+ *
+ * lua.c arms a debug hook on the main thread when SIGINT arrives. That misses code that runs in a coroutine
+ * (hooks belong to a thread), and a pcall swallows the one error it raises. Here the handler raises the
+ * core's flag (pr_interrupt), which long C loops poll, and arms a hook on the main and on the running thread;
+ * the hook stays armed and raises "interrupted!" at every instruction until the outermost interrupt_call
+ * ends, so that no pcall, and no coroutine, keeps the program going. Nothing is installed while no signal has
+ * arrived: a permanent hook would cost Lua code a factor of about two.
+ *
+ * It follows that Lua code cannot clean up on the way out. What must be restored whatever happens (gradient
+ * mode, a file) is restored in C: after a lua_pcall, or by a __close that is a C function; those run
+ * undisturbed.
+ *
+ * In a script the second Ctrl-C ends the process, as with lua. In a session (a prompt waits for the user) it
+ * never does.
+ *
+ * To Lua this is the module prune.interrupt:
+ *   hold(true) -> guard    the first Ctrl-C from now on raises nothing: pending() tells of it, so that a
+ * training loop can stop where nothing is half done; a second one raises as ever in a session, ends a script.
+ * Keep the guard in a `local g <close>`: closing it is hold(false). hold(false)            back to normal. A
+ * Ctrl-C that came while held and that pending() did not report raises now. pending() -> boolean   has a
+ * Ctrl-C arrived while held? call(f, ...)           interrupt_call for the prompt: true and f's results, or
+ * false and the message with its traceback.
+ */
+#ifndef PRUNELUA_INTERRUPT_H
+#define PRUNELUA_INTERRUPT_H
+
+#include <stdbool.h>
+#include <lua.h>
+
+/* Once, on the main thread: remembers it, and replaces coroutine.resume and coroutine.wrap by forms that say
+ * who runs. */
+void interrupt_install(lua_State *L);
+
+/* From now on a second Ctrl-C does not end the process, and SIGINT between calls is kept for interrupt_taken.
+ */
+void interrupt_session(void);
+
+/* lua_pcall with a traceback as message handler, during which Ctrl-C raises. */
+int interrupt_call(lua_State *L, int arguments, int results);
+
+/* Has SIGINT arrived since the last call? For the line editor. */
+bool interrupt_taken(void);
+
+int luaopen_prune_interrupt(lua_State *L);
+
+#endif

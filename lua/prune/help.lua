@@ -1,0 +1,193 @@
+-- help(x): what a function, a class or a module is for. The texts are the comments of the sources, and those of the operators.
+local docs = require "prune.docs"
+local embedded = require "prune.embedded"
+local look = require "prune.look"
+local util = require "prune.util"
+
+local M = {}
+local registered = setmetatable({}, { __mode = "k" })
+
+--- Give a value a help text of its own.
+function M.register(value, text)
+  registered[value] = text
+  return value
+end
+
+-- Public children of a table: names with values. Sub-modules that are loaded on first use count.
+local function children(value, path)
+  local found = {}
+  for name, child in next, value do
+    if type(name) == "string" and name:find "^%a" then found[name] = child end
+  end
+  for _, module in ipairs(embedded.names()) do
+    local name = module:match("^" .. path:gsub("%p", "%%%0") .. "%.([%w_]+)$")
+    if name then
+      local ok, child = pcall(function() return value[name] end)
+      if ok then found[name] = child end
+    end
+  end
+  return found
+end
+
+--- What can be reached from `prune`: a list of { path =, value = } of functions and tables, each once, by its shortest path.
+function M.walk()
+  local ok, prune = pcall(require, "prune")
+  if not ok then return {} end
+  local queue, seen = { { path = "prune", value = prune } }, { [prune] = true }
+  for _, item in ipairs(queue) do
+    local depth = select(2, item.path:gsub("%.", ""))
+    if type(item.value) == "table" and depth < 4 then
+      for name, child in util.sorted(children(item.value, item.path)) do
+        if (type(child) == "function" or type(child) == "table") and not seen[child] then
+          seen[child] = true
+          queue[#queue + 1] = { path = item.path .. "." .. name, value = child }
+        end
+      end
+    end
+  end
+  return queue
+end
+
+-- Of the entries for a name, the one whose module or owner is nearest to the path, if it can describe this value.
+local function by_name(value, path)
+  local owner, name = path:match "^(.-)%.?([%w_]+)$"
+  local best, most
+  local chunk = type(value) == "function" and debug.getinfo(value, "S").source
+  for _, entry in ipairs(docs.load().by_name[name] or {}) do
+    local score = 0
+    for part in owner:gmatch "[%w_]+" do
+      if ("." .. entry.module .. "." .. entry.owner .. "."):lower():find("." .. part:lower() .. ".", 1, true) then
+        score = score + 1
+      end
+    end
+    local fits = entry.free or type(value) == "table" or entry.chunk == chunk
+    if fits and (not most or score > most) then best, most = entry, score end
+  end
+  return best
+end
+
+local function operator_help(name)
+  local ok, core = pcall(require, "prune.core")
+  return ok and core.op_help and core.op_help(name) or nil
+end
+
+-- The comment at the head of a module.
+local function head(path, separator) return table.concat(docs.load().heads[path] or {}, separator or "\n") end
+
+--- The help text of a value, or nil: a title line and the description. `path` is where it was found ("prune.nn.Conv2d").
+function M.text(value, path)
+  if registered[value] then return registered[value] end
+  local entry
+  if type(value) == "function" then
+    local info = debug.getinfo(value, "S")
+    entry = docs.load().by_line[info.source .. ":" .. info.linedefined]
+  end
+  entry = entry or (path and by_name(value, path))
+  if entry then
+    local title = entry.signature
+      or (path or (entry.owner ~= "" and entry.owner .. "." or "") .. entry.name) .. (entry.arguments or "")
+    return title .. "\n  " .. table.concat(entry.text, "\n  ")
+  end
+  if path and type(value) == "table" and docs.load().heads[path] then return path .. "\n  " .. head(path, "\n  ") end
+  return path and operator_help(path:match "[%w_]+$")
+end
+
+-- What stands before the first full stop, or before the first line that is set off as code.
+local function first_sentence(text)
+  local flat = text:gsub("^[^\n]*\n%s*", "", 1):gsub("\n   .*", ""):gsub("%s*\n%s*", " ")
+  return (flat:match "^(.-)%.%s" or flat):gsub("[.:]$", "")
+end
+
+--- Paths of the public functions and classes reachable from `prune` that have no help text.
+function M.missing()
+  local paths = {}
+  for _, item in ipairs(M.walk()) do
+    if look.callable(item.value) and not M.text(item.value, item.path) then paths[#paths + 1] = item.path end
+  end
+  return paths
+end
+
+local function line(name, text)
+  local summary = first_sentence(text)
+  if #summary > 74 then summary = summary:sub(1, 71) .. "..." end
+  return ("  %-23s %s"):format(name, summary)
+end
+
+local function overview()
+  local lines = { "prunelua: train, prune and deploy neural networks from Lua.", "" }
+  lines[#lines + 1] = "help(x), ?x      what x is: a function, a class, a module, a value"
+  lines[#lines + 1] = 'help "word"      search the texts, names first'
+  lines[#lines + 1] = "Tab completes names, module names and files. Ctrl-C stops what runs, Ctrl-D leaves."
+  lines[#lines + 1] = "A trailing ; hides a result; _ is the last one."
+  lines[#lines + 1] = ""
+  for _, item in ipairs(M.walk()) do
+    if type(item.value) == "table" and docs.load().heads[item.path] and item.path ~= "prune" then
+      lines[#lines + 1] = line(item.path, "\n" .. head(item.path))
+    end
+  end
+  return table.concat(lines, "\n")
+end
+
+-- A table with public functions: its head and one line for each of them.
+local function contents(path)
+  local lines = {}
+  for _, item in ipairs(M.walk()) do
+    local name = item.path:match("^" .. path:gsub("%p", "%%%0") .. "%.([%w_]+)$")
+    if name and look.callable(item.value) then lines[#lines + 1] = line(name, M.text(item.value, item.path) or "") end
+  end
+  return table.concat(lines, "\n")
+end
+
+local function describe(value)
+  local meta = debug.getmetatable(value)
+  local class = type(meta) == "table" and rawget(meta, "__index")
+  for _, item in ipairs(M.walk()) do
+    if rawequal(item.value, value) or rawequal(item.value, class) or rawequal(item.value, meta) then
+      local text = M.text(item.value, item.path)
+      if type(item.value) ~= "table" then return text end
+      return (text or item.path) .. "\n\n" .. contents(item.path)
+    end
+  end
+  return M.text(value)
+end
+
+local function search(word)
+  local exact, hits = {}, {}
+  for _, item in ipairs(M.walk()) do
+    local text = M.text(item.value, item.path)
+    if text then
+      if item.path == word or item.path:match "[%w_]+$" == word then exact[#exact + 1] = text end
+      if (item.path .. "\n" .. text):lower():find(word:lower(), 1, true) then hits[#hits + 1] = line(item.path, text) end
+    end
+  end
+  if #exact > 0 then return table.concat(exact, "\n\n") end
+  if #hits > 0 then return table.concat(hits, "\n") end
+  return ("nothing about '%s'; help() gives an overview"):format(word)
+end
+
+--- Show help: on a value, on a word (a search), or with no argument an overview.
+function M.show(...)
+  local value = ...
+  local text
+  if select("#", ...) == 0 then
+    text = overview()
+  elseif type(value) == "string" then
+    text = search(value)
+  else
+    text = describe(value) or ("no help on this %s"):format(type(value))
+  end
+  print(text)
+end
+
+--- Help on what was typed behind a question mark: a name that has a value, else words to search for.
+function M.topic(text)
+  if text == "" then return M.show() end
+  local value = look.resolve(text)
+  if value == nil then return M.show(text) end
+  M.show(value)
+end
+
+return setmetatable(M, {
+  __call = function(_, ...) return M.show(...) end,
+  __tostring = function() return "type help() for help, help(x) for help about x" end,
+})

@@ -1,0 +1,60 @@
+-- Small things that scripts and modules share.
+local M = {}
+
+local rank = { number = 1, string = 2, boolean = 3 }
+
+local function before(a, b)
+  local ra, rb = rank[type(a)] or 4, rank[type(b)] or 4
+  if ra ~= rb then return ra < rb end
+  if ra <= 2 then return a < b end
+  return tostring(a) < tostring(b)
+end
+
+--- The keys of a table in order: numbers, then strings, then the rest.
+function M.keys(t)
+  local keys = {}
+  for key in next, t do keys[#keys + 1] = key end
+  table.sort(keys, before)
+  return keys
+end
+
+--- Iterate over a table by sorted keys, so that the order does not change from run to run.
+--    for name, value in prune.sorted(t) do print(name, value) end
+function M.sorted(t)
+  local keys, i = M.keys(t), 0
+  return function()
+    i = i + 1
+    if keys[i] ~= nil then return keys[i], t[keys[i]] end
+  end
+end
+
+local function results(ok, ...)
+  if ok then return ... end
+  return nil, tostring((...))
+end
+
+--- Call f(...) and return its results; where it raises an error, return nil and the message.
+--    local net, why = prune.try(prune.load, "model.h5")
+function M.try(f, ...) return results(pcall(f, ...)) end
+
+--- The one of `names` that is nearest to `word` by edit distance, or nil when none is close.
+function M.nearest(word, names)
+  local best, least = nil, #word // 3 + 2
+  for _, name in ipairs(names) do
+    local row = {}
+    for j = 0, #name do row[j] = j end
+    for i = 1, #word do
+      local diagonal = row[0]
+      row[0] = i
+      for j = 1, #name do
+        local replaced = diagonal + (word:byte(i) == name:byte(j) and 0 or 1)
+        diagonal = row[j]
+        row[j] = math.min(replaced, row[j] + 1, row[j - 1] + 1)
+      end
+    end
+    if row[#name] < least then best, least = name, row[#name] end
+  end
+  return best
+end
+
+return M

@@ -1,0 +1,143 @@
+-- prunelua as a program: options, scripts, standard input and exit codes are those of lua 5.4; -m, --version and --help are its own.
+local T = require "testing"
+
+local program = os.getenv "PRUNELUA" or arg[-1]
+local interpreter = "cd '" .. T.scratch() .. "' && env -u LUA_INIT -u PRUNELUA_PATH "
+
+local function write(name, text)
+  local file = assert(io.open(T.scratch(name), "wb"))
+  file:write(text)
+  file:close()
+end
+
+-- Run prunelua with this shell text behind it; returns stdout, stderr, exit code.
+local function run(arguments, environment)
+  local command = ("%s %s '%s' %s >out 2>err"):format(interpreter, environment or "", program, arguments)
+  local _, _, code = os.execute(command)
+  local function read(name)
+    local file <close> = assert(io.open(T.scratch(name), "rb"))
+    return file:read "a"
+  end
+  return read "out", read "err", code
+end
+
+local function gives(arguments, out, code, environment)
+  local stdout, stderr, exit = run(arguments, environment)
+  T.equal(exit, code or 0, "exit code of " .. arguments .. " (stderr: " .. stderr .. ")")
+  T.equal(stdout, out, "output of " .. arguments)
+  return stderr
+end
+
+local function has(text, part)
+  if not text:find(part, 1, true) then error(("'%s' is not in: %s"):format(part, text), 2) end
+end
+
+write("args.lua", [[
+print(select('#', ...), ...)
+for i = -9, 9 do
+  if arg[i] and i ~= 0 then io.write(i, '=', arg[i]:match '[^/]*$', ' ') end
+end]])
+write("fails.lua", "local function f() error 'on purpose' end\nf()")
+
+T.test("a script gets its arguments, and arg counts around the script", function()
+  gives("args.lua a 'b c'", "2\ta\tb c\n-1=prunelua 1=a 2=b c ")
+  gives("-e '' args.lua x", "1\tx\n-3=prunelua -2=-e -1= 1=x ")
+  gives("-- args.lua x", "1\tx\n-2=prunelua -1=-- 1=x ")
+  gives("args.lua -e -i", "2\t-e\t-i\n-1=prunelua 1=-e 2=-i ")
+end)
+
+T.test("-m runs a module, not leaving it in package.loaded, with the rest as its arguments", function()
+  gives("-m args x -v", "2\tx\t-v\n-2=prunelua -1=-m 1=x 2=-v ")
+  gives("-margs x", "1\tx\n-1=prunelua 1=x ")
+  write("once.lua", "print(arg[0], package.loaded.once)")
+  gives("-m once", "./once.lua\tnil\n")
+  has(gives("-m no.such.module", "", 1), "module 'no.such.module' not found")
+  has(gives("-m fails", "", 1), "on purpose")
+  has(gives("-m", "", 1), "'-m' needs argument")
+end)
+
+T.test("-e, -l and LUA_INIT act in order", function()
+  gives("-e 'x = 1' -e 'print(x)'", "1\n")
+  gives("-e'print(2)'", "2\n")
+  gives("-l string -e 'print(string.rep(\"x\", 3))'", "xxx\n")
+  gives("-l s=string -e 'print(s.rep(\"x\", 3))'", "xxx\n")
+  gives("-e 'print(x)'", "from init\n", 0, "LUA_INIT='x = \"from init\"'")
+  gives("-e 'print(x)'", "newer\n", 0, "LUA_INIT='x = 1' LUA_INIT_5_4='x = \"newer\"'")
+  gives("-E -e 'print(x)'", "nil\n", 0, "LUA_INIT='x = 1'")
+  write("init.lua", "x = 'from file'")
+  gives("-e 'print(x)'", "from file\n", 0, "LUA_INIT=@init.lua")
+end)
+
+T.test("standard input is run as a file: no prompt, no banner", function()
+  gives("</dev/null", "")
+  write("input", "print('in', ...)\nlocal x <const> = 1\nprint(x)")
+  gives("<input", "in\n1\n")
+  gives("- a b <input", "in\ta\tb\n1\n")
+  write("bad", "print 'first'\nerror 'in stdin'")
+  has(gives("- <bad", "first\n", 1), "stdin:2: in stdin")
+end)
+
+T.test("errors go to stderr, message first, then the traceback, exit code 1", function()
+  local stderr = gives("fails.lua", "", 1)
+  has(stderr, "fails.lua:1: on purpose\nstack traceback:\n")
+  has(stderr, "fails.lua:2: in main chunk")
+  has(gives("-e 'error(setmetatable({}, { __tostring = function() return \"as text\" end }))'", "", 1), "as text")
+  has(gives("-e 'error {}'", "", 1), "(error object is a table value)")
+  has(gives("-e '= = ='", "", 1), "(command line):1: unexpected symbol near '='")
+  has(gives("missing.lua", "", 1), "cannot open missing.lua")
+  has(gives("-e 'os.exit(3)'", "", 3), "")
+  gives("-e 'os.exit(true)'", "")
+end)
+
+T.test("wrong options show the usage", function()
+  for _, options in ipairs { "-x", "--nothing", "-vx", "-e", "-l", "-ix" } do
+    local stderr = gives(options, "", 1)
+    has(stderr, "usage: ")
+  end
+  has(gives("-x", "", 1), "unrecognized option '-x'")
+  has(run "--help", "-m module")
+end)
+
+T.test("bytecode is refused", function()
+  write("code.luac", string.dump(function() print "ran" end))
+  has(gives("code.luac", "", 1), "attempt to load a binary chunk")
+  has(gives("- <code.luac", "", 1), "attempt to load a binary chunk")
+end)
+
+T.test("-W shows warnings, -v and --version the version", function()
+  has(gives("-W -e 'warn \"careful\"'", ""), "careful")
+  T.equal(gives("-e 'warn \"careful\"'", ""), "")
+  local version = run "-v"
+  assert(version:find "^prunelua %d+%.%d+%.%d+, Lua 5%.4", version)
+  has(run "-v -e 'print(6 * 7)'", "42")
+  if pcall(require, "prune.core") then has(run "--version", "backends: ") end
+end)
+
+T.test("-i reads chunks from any input: prompts, results, and a block over several lines", function()
+  write("lines", "6 * 7\nfor i = 1, 2 do\nprint('i', i)\nend\nx = {\n1, 2 }\nx;\n#x\nerror 'oops'\n'still here'\n")
+  local stdout, stderr, code = run "-i <lines"
+  T.equal(code, 0)
+  has(stdout, "> 42\n> >> >> i\t1\ni\t2\n> >> > > 2\n> > still here\n")
+  has(stderr, "stdin:1: oops\nstack traceback:")
+  T.equal(stdout:find "\27", nil)
+end)
+
+T.test("starting takes no time worth mentioning", function()
+  local clock = require("prune.terminal").clock
+  local best = math.huge
+  for _ = 1, 5 do
+    local begin = clock()
+    gives("-e ''", "")
+    best = math.min(best, clock() - begin)
+  end
+  assert(best < 0.25, ("%.3f s"):format(best)) -- five times the aim, for busy machines and sanitizers
+end)
+
+T.test("PRUNELUA_PATH puts files before the modules inside the program", function()
+  assert(os.execute("mkdir -p '" .. T.scratch "dev/prune" .. "'"))
+  write("dev/prune/pretty.lua", "return { mine = 'from the folder' }")
+  gives("-e 'print(require(\"prune.pretty\").mine)'", "from the folder\n", 0, "PRUNELUA_PATH=dev")
+  gives("-E -e 'print(require(\"prune.pretty\").mine)'", "nil\n", 0, "PRUNELUA_PATH=dev")
+end)
+
+T.done()
