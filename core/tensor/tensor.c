@@ -69,6 +69,7 @@ static pr_tensor *with_memory(pr_tensor *t, pr_device device) {
 }
 
 pr_status prT_allocate(pr_tensor *t, pr_device device) {
+  if (t->storage && t->device == device) return PR_OK;
   int64_t extent = pr_numel(t) ? 1 : 0;
   for (int d = 0; extent && d < t->dim; d++) extent += (t->shape[d] - 1) * t->stride[d];
   t->storage = prT_storage_new(device, (size_t)extent * pr_dtype_size(t->dtype));
