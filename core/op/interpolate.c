@@ -16,8 +16,8 @@ static pr_status infer(pr_call *c) {
   PR_TRY(prO_check_ints(c, SIZE, 2));
   const pr_tensor *x = c->in[X];
   double scale = c->args[SCALE].real;
-  bool sized = c->args[SIZE].given;
-  if (sized == c->args[SCALE].given) return prO_fail(c, PR_ERR_ARGUMENT, "give either size or scale_factor");
+  bool sized = c->args[SIZE].count > 0 || c->args[SIZE].integer > 0;
+  if (sized == (scale != 0)) return prO_fail(c, PR_ERR_ARGUMENT, "give either size or scale_factor");
   if (c->args[ALIGN].integer && c->args[MODE].integer != BILINEAR)
     return prO_fail(c, PR_ERR_ARGUMENT, "align_corners belongs to mode bilinear");
   int64_t shape[4] = { x->shape[0], x->shape[1] };

@@ -16,7 +16,7 @@ typedef struct source {
 } source;
 
 static source source_of(const pr_call *c, int64_t in, int64_t out, int64_t at) {
-  double ratio = c->args[SIZE].given ? (double)in / (double)out : 1 / c->args[SCALE].real;
+  double scale = c->args[SCALE].real, ratio = scale == 0 ? (double)in / (double)out : 1 / scale;
   if (c->args[MODE].integer == NEAREST) {
     int64_t low = (int64_t)floor((double)at * ratio);
     if (low > in - 1) low = in - 1;
