@@ -27,6 +27,21 @@ void prC_value_constant(prC_value *value, int dim, const int64_t *shape) {
   value->consumer = UINT8_MAX;
 }
 
+void prC_value_replay(prC_algebra *algebra, const prC_value *before, const unsigned char *dead,
+                      prC_value *value) {
+  *value = *before;
+  for (int a = 0; a < before->dim; a++) {
+    const pr_label *label = before->label[a];
+    value->label[a] = NULL;
+    if (!label || label->pinned) continue;
+    value->shape[a] = prC_live(algebra, label, before->shape[a], dead);
+    pr_label *live = value->shape[a] == 1 ? NULL : prC_blank(algebra, value->shape[a]);
+    for (int32_t i = 0, k = 0; live && i < label->n; i++)
+      if (prC_alive(algebra, label->id[i], dead)) live->id[k++] = label->id[i];
+    value->label[a] = live;
+  }
+}
+
 void prC_value_pin(prC_algebra *algebra, prC_value *value) {
   for (int a = 0; a < value->dim; a++) {
     prC_pin_label(algebra, value->label[a]);

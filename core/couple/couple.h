@@ -52,6 +52,10 @@ typedef struct prC_value {
 void prC_value_activation(prC_value *value, int dim, const int64_t *shape);
 void prC_value_parameter(prC_value *value, int dim, const int64_t *shape);
 void prC_value_constant(prC_value *value, int dim, const int64_t *shape);
+/* A parameter as it is after removal, its axes carrying the elements that they had: how a replay in strict
+ * mode begins. */
+void prC_value_replay(prC_algebra *algebra, const prC_value *before, const unsigned char *dead,
+                      prC_value *value);
 /* Pin every axis: what is done to the model's outputs at the end. */
 void prC_value_pin(prC_algebra *algebra, prC_value *value);
 

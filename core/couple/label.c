@@ -132,7 +132,7 @@ static void lists_close(lists *l) {
 
 static bool lists_push(lists *l, const pr_element *entries, int n) {
   if (PRB_RESERVE(l->entry, l->capacity, (size_t)(l->start[l->used] + n))) return false;
-  memcpy(l->entry + l->start[l->used], entries, (size_t)n * sizeof *entries);
+  if (n) memcpy(l->entry + l->start[l->used], entries, (size_t)n * sizeof *entries);
   l->start[l->used + 1] = l->start[l->used] + n;
   l->used++;
   return true;

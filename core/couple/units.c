@@ -57,7 +57,7 @@ static pr_status table_open(table *t, prC_algebra *algebra, const prC_value *val
     for (int32_t i = 0; i < t->label[l]->n; i++, at++) {
       int n = prC_mono(algebra, t->label[l]->id[i], mono);
       PR_TRY(PRB_RESERVE(t->entry, t->entry_capacity, (size_t)(t->start[at] + n)));
-      memcpy(t->entry + t->start[at], mono, (size_t)n * sizeof *mono);
+      if (n) memcpy(t->entry + t->start[at], mono, (size_t)n * sizeof *mono);
       t->start[at + 1] = t->start[at] + n;
     }
   }
