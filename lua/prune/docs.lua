@@ -2,7 +2,8 @@
 --
 -- A block begins with a line of three dashes and goes on over the comment lines below it. It describes the definition on the next line
 -- (`function M.name(a, b)`, `M.name = ...`, `local Name = ...`). Where an empty line follows, it stands for itself, and its first
--- line is the signature: `--- tensor:size(dim) -> integer` describes a C function.
+-- line is the signature: `--- tensor:size(dim) -> integer` describes a C function. Understood tags: @param, @tparam, @return, @treturn,
+-- @usage.
 local embedded = require "prune.embedded"
 
 local M = {}
@@ -50,7 +51,7 @@ function M.parse(source, module, chunk)
         name, arguments = entry.text[1]:match "^([%w_.:]+)%s*(%b())"
         entry.free, entry.signature = true, table.remove(entry.text, 1)
       end
-      entry.line, entry.arguments = i, arguments
+      entry.line, entry.arguments, entry.assigned = i, arguments, name ~= nil and arguments == nil
       entry.owner, entry.name = (name or module):match "^(.-)[.:]?([%w_]+)$"
       found[#found + 1] = entry
     else
@@ -58,6 +59,59 @@ function M.parse(source, module, chunk)
     end
   end
   return found, head
+end
+
+-- The text before the first tag, and the tags as a list of { name, text }.
+local function split(lines)
+  local text, tags = {}, {}
+  for _, line in ipairs(lines) do
+    local tag, rest = line:match "^@(%S+)%s*(.*)$"
+    if tag then
+      tags[#tags + 1] = { tag, rest }
+    elseif #tags > 0 then
+      tags[#tags][2] = tags[#tags][2] .. "\n" .. line
+    else
+      text[#text + 1] = line
+    end
+  end
+  return text, tags
+end
+
+-- A tag as a line to show, and the names of the parameters it describes.
+local function show_tag(tag, text)
+  local typed, option = tag:match "^(t?)param(.*)$"
+  if typed then
+    local kind, rest = nil, text
+    if typed == "t" then kind, rest = text:match "^(%S+)%s*(.*)$" end
+    local names, about = (rest or ""):match "^([%w_.]+)%s*(.*)$"
+    while names and about:find "^,%s*[%w_.]+" do
+      local more, tail = about:match "^,%s*([%w_.]+)%s*(.*)$"
+      names, about = names .. ", " .. more, tail
+    end
+    local words = {}
+    if kind then words[1] = kind end
+    if option == "[opt]" then words[#words + 1] = "optional" end
+    local default = option:match "^%[opt=(.*)%]$"
+    if default then words[#words + 1] = default .. " unless given" end
+    local head = "  " .. (names or text) .. (#words > 0 and ": " .. table.concat(words, ", ") or "")
+    return head .. (about ~= "" and "; " .. about or ""), names and (option ~= "" and "[" .. names .. "]" or names)
+  end
+  if tag:find "^t?return" then return "  returns " .. text end
+  if tag == "usage" then return "    " .. text:gsub("\n", "\n    ") end
+  return "  " .. tag .. " " .. text
+end
+
+--- An entry as text for the user, with `title` (a path) before its arguments.
+function M.render(entry, title)
+  local text, tags = split(entry.text)
+  local names = {}
+  for _, tag in ipairs(tags) do
+    local line, name = show_tag(tag[1], tag[2])
+    text[#text + 1] = line
+    names[#names + 1] = name
+  end
+  local arguments = entry.arguments or (#names > 0 and "(" .. table.concat(names, ", ") .. ")" or "")
+  return (entry.signature or title .. arguments) .. "\n  " .. table.concat(text, "\n"):gsub("\n", "\n  ")
 end
 
 local function source_of(name)

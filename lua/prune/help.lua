@@ -13,34 +13,44 @@ function M.register(value, text)
   return value
 end
 
--- Public children of a table: names with values. Sub-modules that are loaded on first use count.
+-- Public children of a table by name: its fields, what its metatable lists in __fields (modules loaded on first use), and for a
+-- module its sub-modules.
 local function children(value, path)
   local found = {}
   for name, child in next, value do
     if type(name) == "string" and name:find "^%a" then found[name] = child end
   end
+  local function try(name)
+    local ok, child = pcall(function() return value[name] end)
+    if ok then found[name] = child end
+  end
+  local meta = getmetatable(value)
+  for name in next, type(meta) == "table" and rawget(meta, "__fields") or {} do try(name) end
   for _, module in ipairs(embedded.names()) do
     local name = module:match("^" .. path:gsub("%p", "%%%0") .. "%.([%w_]+)$")
-    if name then
-      local ok, child = pcall(function() return value[name] end)
-      if ok then found[name] = child end
-    end
+    if name then try(name) end
   end
   return found
 end
 
---- What can be reached from `prune`: a list of { path =, value = } of functions and tables, each once, by its shortest path.
+local function core()
+  local ok, module = pcall(require, "prune.core")
+  return ok and module or {}
+end
+
+--- What can be reached from `prune` and from a tensor: a list of { path =, value =, parent = } of functions and tables, each once, by its
+-- shortest path.
 function M.walk()
   local ok, prune = pcall(require, "prune")
   if not ok then return {} end
-  local queue, seen = { { path = "prune", value = prune } }, { [prune] = true }
+  local queue, seen = { { path = "prune", value = prune }, { path = "tensor", value = core().methods } }, { [prune] = true }
   for _, item in ipairs(queue) do
     local depth = select(2, item.path:gsub("%.", ""))
     if type(item.value) == "table" and depth < 4 then
       for name, child in util.sorted(children(item.value, item.path)) do
         if (type(child) == "function" or type(child) == "table") and not seen[child] then
           seen[child] = true
-          queue[#queue + 1] = { path = item.path .. "." .. name, value = child }
+          queue[#queue + 1] = { path = item.path .. "." .. name, value = child, parent = item.value }
         end
       end
     end
@@ -48,35 +58,42 @@ function M.walk()
   return queue
 end
 
--- Of the entries for a name, the one whose module or owner is nearest to the path, if it can describe this value.
+-- Of the entries for a name, the one whose module and owner are nearest to the path, if it can describe this value: a function of Lua is
+-- described where it stands, or where it is assigned.
 local function by_name(value, path)
   local owner, name = path:match "^(.-)%.?([%w_]+)$"
-  local best, most
   local chunk = type(value) == "function" and debug.getinfo(value, "S").source
+  local best, most
   for _, entry in ipairs(docs.load().by_name[name] or {}) do
-    local score = 0
+    local place, score = ("." .. entry.module .. "." .. entry.owner .. "."):lower():gsub(":", "."), 0
     for part in owner:gmatch "[%w_]+" do
-      if ("." .. entry.module .. "." .. entry.owner .. "."):lower():find("." .. part:lower() .. ".", 1, true) then
-        score = score + 1
-      end
+      if place:find("." .. part:lower() .. ".", 1, true) then score = score + 1 end
     end
-    local fits = entry.free or type(value) == "table" or entry.chunk == chunk
-    if fits and (not most or score > most) then best, most = entry, score end
+    local fits = entry.free or entry.assigned or type(value) == "table" or entry.chunk == chunk
+    if fits and score > (most or 0) then best, most = entry, score end
   end
   return best
-end
-
-local function operator_help(name)
-  local ok, core = pcall(require, "prune.core")
-  return ok and core.op_help and core.op_help(name) or nil
 end
 
 -- The comment at the head of a module.
 local function head(path, separator) return table.concat(docs.load().heads[path] or {}, separator or "\n") end
 
---- The help text of a value, or nil: a title line and the description. `path` is where it was found ("prune.nn.Conv2d").
-function M.text(value, path)
+-- A method that a class defines anew has the text of the method it stands for.
+local function inherited(path, parent)
+  local name = path:match "[%w_]+$"
+  local meta = parent and getmetatable(parent)
+  local base = type(meta) == "table" and rawget(meta, "__index")
+  local method = type(base) == "table" and rawget(base, name)
+  return method and M.text(method, path, base)
+end
+
+--- The help text of a value, or nil: a title line and the description. `path` is where it was found ("prune.nn.Conv2d"), `parent`
+-- the table that it was found in.
+function M.text(value, path, parent)
   if registered[value] then return registered[value] end
+  local name = path and path:match "[%w_]+$"
+  local ops = core().ops
+  if name and ops and ops[name] == value then return core().op_help(name) end
   local entry
   if type(value) == "function" then
     local info = debug.getinfo(value, "S")
@@ -84,12 +101,10 @@ function M.text(value, path)
   end
   entry = entry or (path and by_name(value, path))
   if entry then
-    local title = entry.signature
-      or (path or (entry.owner ~= "" and entry.owner .. "." or "") .. entry.name) .. (entry.arguments or "")
-    return title .. "\n  " .. table.concat(entry.text, "\n  ")
+    return docs.render(entry, path or (entry.owner ~= "" and entry.owner .. "." or "") .. entry.name)
   end
   if path and type(value) == "table" and docs.load().heads[path] then return path .. "\n  " .. head(path, "\n  ") end
-  return path and operator_help(path:match "[%w_]+$")
+  return path and inherited(path, parent)
 end
 
 -- What stands before the first full stop, or before the first line that is set off as code.
@@ -102,7 +117,7 @@ end
 function M.missing()
   local paths = {}
   for _, item in ipairs(M.walk()) do
-    if look.callable(item.value) and not M.text(item.value, item.path) then paths[#paths + 1] = item.path end
+    if look.callable(item.value) and not M.text(item.value, item.path, item.parent) then paths[#paths + 1] = item.path end
   end
   return paths
 end
@@ -133,7 +148,7 @@ local function contents(path)
   local lines = {}
   for _, item in ipairs(M.walk()) do
     local name = item.path:match("^" .. path:gsub("%p", "%%%0") .. "%.([%w_]+)$")
-    if name and look.callable(item.value) then lines[#lines + 1] = line(name, M.text(item.value, item.path) or "") end
+    if name and look.callable(item.value) then lines[#lines + 1] = line(name, M.text(item.value, item.path, item.parent) or "") end
   end
   return table.concat(lines, "\n")
 end
@@ -143,7 +158,7 @@ local function describe(value)
   local class = type(meta) == "table" and rawget(meta, "__index")
   for _, item in ipairs(M.walk()) do
     if rawequal(item.value, value) or rawequal(item.value, class) or rawequal(item.value, meta) then
-      local text = M.text(item.value, item.path)
+      local text = M.text(item.value, item.path, item.parent)
       if type(item.value) ~= "table" then return text end
       return (text or item.path) .. "\n\n" .. contents(item.path)
     end
@@ -154,7 +169,7 @@ end
 local function search(word)
   local exact, hits = {}, {}
   for _, item in ipairs(M.walk()) do
-    local text = M.text(item.value, item.path)
+    local text = M.text(item.value, item.path, item.parent)
     if text then
       if item.path == word or item.path:match "[%w_]+$" == word then exact[#exact + 1] = text end
       if (item.path .. "\n" .. text):lower():find(word:lower(), 1, true) then hits[#hits + 1] = line(item.path, text) end
