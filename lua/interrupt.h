@@ -15,12 +15,13 @@
  * never does.
  *
  * To Lua this is the module prune.interrupt:
- *   hold(true) -> guard    the first Ctrl-C from now on raises nothing: pending() tells of it, so that a
- * training loop can stop where nothing is half done; a second one raises as ever in a session, ends a script.
- * Keep the guard in a `local g <close>`: closing it is hold(false). hold(false)            back to normal. A
- * Ctrl-C that came while held and that pending() did not report raises now. pending() -> boolean   has a
- * Ctrl-C arrived while held? call(f, ...)           interrupt_call for the prompt: true and f's results, or
- * false and the message with its traceback.
+ *   hold(true) -> guard   From now on the first Ctrl-C raises nothing and pending() tells of it, so that a
+ *                         training loop can stop where nothing is half done. A second one raises in a
+ *                         session and ends a script. Keep the guard in a `local g <close>`: closing it is
+ *                         hold(false).
+ *   hold(false)           Back to normal. A Ctrl-C that pending() has not told of raises now.
+ *   pending() -> boolean  Has a Ctrl-C arrived while held?
+ *   call(f, ...)          For the prompt: true and f's results, or false and the message with a traceback.
  */
 #ifndef PRUNELUA_INTERRUPT_H
 #define PRUNELUA_INTERRUPT_H

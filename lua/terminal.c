@@ -145,6 +145,7 @@ static void load_history(void) {
  * --------------------------------------------------------------------------------------------------- */
 
 #ifdef PRUNELUA_EDIT
+enum { HAS_EDITOR = true };
 
 static struct {
   EditLine *line;
@@ -270,6 +271,7 @@ static int set_completer(lua_State *L) {
 }
 
 #else
+enum { HAS_EDITOR = false };
 
 static bool start_editor(void) { return false; }
 static void editor_remember(const char *entry) { (void)entry; }
@@ -292,6 +294,7 @@ static int plain_line(lua_State *L, const char *prompt) {
   if (!isatty(STDIN_FILENO) || wait_for_input(NULL)) {
     char *line = NULL;
     size_t capacity = 0;
+    clearerr(stdin); /* of an io.read that Ctrl-C ended */
     ssize_t length = getline(&line, &capacity, stdin);
     if (length >= 0) {
       lua_pushlstring(L, line, (size_t)length - (length && line[length - 1] == '\n'));
@@ -385,5 +388,7 @@ int luaopen_prune_terminal(lua_State *L) {
                                         { "clock", seconds },
                                         { NULL, NULL } };
   luaL_newlib(L, functions);
+  lua_pushboolean(L, HAS_EDITOR);
+  lua_setfield(L, -2, "has_editor");
   return 1;
 }
