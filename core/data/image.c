@@ -105,7 +105,6 @@ static pr_status jpeg_decode(prL_decoder *decoder, const uint8_t *bytes, size_t 
 /* libpng reports through longjmp; everything that changes between setjmp and a jump lives here, not in
  * locals. */
 typedef struct png_job {
-  jmp_buf back;
   png_structp png;
   png_infop info;
   const uint8_t *bytes;
@@ -119,7 +118,7 @@ typedef struct png_job {
 static void png_stop(png_structp png, png_const_charp reason) {
   png_job *job = png_get_error_ptr(png);
   snprintf(job->reason, sizeof job->reason, "%s", reason);
-  longjmp(job->back, 1);
+  png_longjmp(png, 1);
 }
 
 /* Warnings speak of side chunks (colour profiles, times); the pixels are guarded by errors. */
@@ -185,7 +184,7 @@ static pr_status png_run(prL_decoder *decoder, const uint8_t *bytes, size_t size
     png_destroy_read_struct(&job.png, NULL, NULL);
     return pr_fail(PR_ERR_MEMORY, "%s: no memory for a PNG decoder", name);
   }
-  if (setjmp(job.back)) {
+  if (setjmp(png_jmpbuf(job.png))) {
     job.status = pr_fail(PR_ERR_FORMAT, "%s: damaged PNG: %s", name, job.reason);
   } else {
     png_begin(&job);

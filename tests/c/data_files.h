@@ -52,7 +52,8 @@ static inline const char *files_path(const char *format, ...) {
   return path;
 }
 
-/* A new file each time: some file systems write a file that is cut and written again to disk at once, which is slow. */
+/* A new file each time: some file systems write a file that is cut and written again to disk at once, which
+ * is slow. */
 static inline void files_write(const char *path, const void *bytes, size_t size) {
   remove(path);
   FILE *f = fopen(path, "wb");
