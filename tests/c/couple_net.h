@@ -178,7 +178,8 @@ static inline int unit_at(const net *n, int parameter, int axis, int position, i
         return u;
     }
   }
-  return -1;
+  fail_msg("no unit at parameter %d, axis %d, position %d, place %d", parameter, axis, position, place);
+  return 0;
 }
 
 static inline int scope_sizes(const net *n, int scope) {
