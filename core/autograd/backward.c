@@ -24,7 +24,8 @@ static pr_status push(queue *q, prA_step *step) {
   atomic_fetch_add(&step->refs, 1);
   step->queued = true;
   size_t at = q->count++;
-  while (at > 0 && q->heap[(at - 1) / 2]->sequence < step->sequence) q->heap[at] = q->heap[(at - 1) / 2], at = (at - 1) / 2;
+  while (at > 0 && q->heap[(at - 1) / 2]->sequence < step->sequence)
+    q->heap[at] = q->heap[(at - 1) / 2], at = (at - 1) / 2;
   q->heap[at] = step;
   return PR_OK;
 }
@@ -60,7 +61,8 @@ static pr_status gather(pr_tensor **sum, pr_tensor *g) {
   return PR_OK;
 }
 
-/* A leaf's gradient has the leaf's layout and memory of its own, so that optimisers may walk both side by side. */
+/* A leaf's gradient has the leaf's layout and memory of its own, so that optimisers may walk both side by
+ * side. */
 static pr_status give_leaf(pr_tensor *leaf, pr_tensor *g) {
   if (leaf->parameter && leaf->parameter->mask) {
     pr_tensor *mask = pr_to_dtype(leaf->parameter->mask, g->dtype);
@@ -71,8 +73,10 @@ static pr_status give_leaf(pr_tensor *leaf, pr_tensor *g) {
   pr_status status = prA_hooks_run(leaf->hooks, &g);
   if (!status && (!prT_same_layout(g, leaf) || g->refs > 1 || g->storage->refs > 1)) {
     pr_tensor *own = prT_new_like(leaf, g->dtype, leaf->dim, leaf->shape);
-    if (own && !prT_allocate(own, g->device)) status = pr_copy(own, g);
-    else status = PR_ERR_MEMORY;
+    if (own && !prT_allocate(own, g->device))
+      status = pr_copy(own, g);
+    else
+      status = PR_ERR_MEMORY;
     pr_release(g);
     g = own;
   }
@@ -86,15 +90,20 @@ static pr_status check_versions(const prA_step *step) {
   for (int i = 0; i < step->n_in + step->n_out; i++) {
     const pr_tensor *t = i < step->n_in ? step->in[i] : step->out[i - step->n_in];
     if (t && t->storage && t->storage->version != step->versions[i])
-      return pr_fail(PR_ERR_STATE, "%s: a value that backward needs was overwritten after the forward pass; run forward again",
-                     step->op->name);
+      return pr_fail(
+          PR_ERR_STATE,
+          "%s: a value that backward needs was overwritten after the forward pass; run forward again",
+          step->op->name);
   }
   for (int i = 0; i < step->n_in; i++) {
     const prA_edge *edge = &step->edges[i];
     char name[32];
     if (edge->leaf && (!edge->leaf->storage || edge->leaf->storage->version != edge->leaf_version))
-      return pr_fail(PR_ERR_STATE, "%s: '%s' was changed (by an optimiser step, a mask or pruning) after the forward pass; run "
-                     "forward again before backward", step->op->name, prO_input_name(step->op, i, name));
+      return pr_fail(
+          PR_ERR_STATE,
+          "%s: '%s' was changed (by an optimiser step, a mask or pruning) after the forward pass; run "
+          "forward again before backward",
+          step->op->name, prO_input_name(step->op, i, name));
   }
   return PR_OK;
 }
@@ -117,7 +126,8 @@ static pr_status run_rule(pr_call *c) {
     pr_tensor *g = prT_new_like(c->in[i], c->in[i]->dtype, c->in[i]->dim, c->in[i]->shape);
     if (!g) return PR_ERR_MEMORY;
     c->grad_in[i] = g;
-    if (!g->storage) PR_TRY(prT_allocate(g, c->grad_out[0]->device)); /* inputs that are saved have a device already */
+    if (!g->storage)
+      PR_TRY(prT_allocate(g, c->grad_out[0]->device)); /* inputs that are saved have a device already */
   }
   return prK_run(c, PR_backward);
 }
@@ -127,7 +137,8 @@ static pr_status hand_on(prA_step *step, int i, pr_tensor *g, queue *q) {
   if (edge->leaf) return give_leaf(edge->leaf, g);
   if (edge->step->used) {
     pr_release(g);
-    return pr_fail(PR_ERR_STATE, "%s: backward has been here already and freed what it needs; run forward again",
+    return pr_fail(PR_ERR_STATE,
+                   "%s: backward has been here already and freed what it needs; run forward again",
                    edge->step->op->name);
   }
   PR_TRY(gather(&edge->step->grad[edge->output], g));
@@ -152,13 +163,22 @@ static pr_status run_step(prA_step *step, queue *q) {
     }
   }
   for (int i = 0; i < step->n_in; i++) wanted[i] = step->edges[i].leaf || step->edges[i].step;
-  pr_call c = { .op = step->op, .n_in = step->n_in, .n_out = step->n_out, .in = step->in, .out = step->out,
-                .grad_out = step->grad, .grad_in = grad_in, .wanted = wanted, .random_step = step->random_step };
+  pr_call c = { .op = step->op,
+                .n_in = step->n_in,
+                .n_out = step->n_out,
+                .in = step->in,
+                .out = step->out,
+                .grad_out = step->grad,
+                .grad_in = grad_in,
+                .wanted = wanted,
+                .random_step = step->random_step };
   for (int a = 0; a < PR_MAX_ARGS; a++) c.args[a] = step->args[a];
   pr_status status = run_rule(&c);
   for (int i = 0; i < step->n_in; i++) {
-    if (grad_in[i] && wanted[i] && !status) status = hand_on(step, i, grad_in[i], q);
-    else pr_release(grad_in[i]);
+    if (grad_in[i] && wanted[i] && !status)
+      status = hand_on(step, i, grad_in[i], q);
+    else
+      pr_release(grad_in[i]);
   }
   if (grad_in != few) PRB_ARRAY_FREE(grad_in, step->n_in), PRB_ARRAY_FREE(wanted, step->n_in);
   return status;
@@ -169,12 +189,14 @@ static pr_status run_step(prA_step *step, queue *q) {
 static pr_tensor *upstream(pr_tensor *loss, pr_tensor *grad) {
   char a[PR_SHAPE_TEXT], b[PR_SHAPE_TEXT];
   if (grad && !pr_same_shape(grad, loss)) {
-    pr_fail(PR_ERR_SHAPE, "backward: the gradient has shape %s, the tensor %s", pr_shape_text(grad, a), pr_shape_text(loss, b));
+    pr_fail(PR_ERR_SHAPE, "backward: the gradient has shape %s, the tensor %s", pr_shape_text(grad, a),
+            pr_shape_text(loss, b));
     return NULL;
   }
   if (grad) return pr_to_dtype(grad, loss->dtype);
   if (pr_numel(loss) != 1) {
-    pr_fail(PR_ERR_SHAPE, "backward: a tensor of shape %s needs an upstream gradient; or take its sum or mean",
+    pr_fail(PR_ERR_SHAPE,
+            "backward: a tensor of shape %s needs an upstream gradient; or take its sum or mean",
             pr_shape_text(loss, a));
     return NULL;
   }
@@ -198,7 +220,8 @@ pr_status pr_backward(pr_tensor *loss, pr_tensor *grad) {
   if (!loss->creator && !loss->requires_grad)
     return pr_fail(PR_ERR_STATE, "backward: nothing that made this tensor requires a gradient");
   if (loss->creator && loss->creator->used)
-    return pr_fail(PR_ERR_STATE, "backward was called on this tensor already and freed its tape; run forward again");
+    return pr_fail(PR_ERR_STATE,
+                   "backward was called on this tensor already and freed its tape; run forward again");
   bool recording = pr_grad_mode(false);
   pr_tensor *g = upstream(loss, grad);
   pr_status status = g ? PR_OK : pr_error_last()->code;
@@ -216,10 +239,13 @@ pr_status pr_backward(pr_tensor *loss, pr_tensor *grad) {
 }
 
 pr_status pr_require_grad(pr_tensor *t, bool wanted) {
-  if (t->creator) return pr_fail(PR_ERR_STATE, "only leaves can be asked for a gradient; this tensor was made by %s (detach it first)",
-                                 t->creator->op->name);
+  if (t->creator)
+    return pr_fail(PR_ERR_STATE,
+                   "only leaves can be asked for a gradient; this tensor was made by %s (detach it first)",
+                   t->creator->op->name);
   if (wanted && !pr_dtype_is_float(t->dtype))
-    return pr_fail(PR_ERR_DTYPE, "only float tensors have gradients, this one is %s", pr_dtype_name(t->dtype));
+    return pr_fail(PR_ERR_DTYPE, "only float tensors have gradients, this one is %s",
+                   pr_dtype_name(t->dtype));
   t->requires_grad = wanted;
   return PR_OK;
 }

@@ -40,7 +40,8 @@ static pr_tensor *weighted(const check *k) {
   for (int o = 0; o < n_out && !failed; o++) {
     if (!pr_dtype_is_float(out[o]->dtype)) continue;
     pr_tensor *w = weights_for(out[o], o), *product = prO_call(&pr_op_mul, NULL, 2, out[o], w);
-    pr_tensor *sum = prO_call(&pr_op_sum, NULL, 1, product), *both = total ? prO_call(&pr_op_add, NULL, 2, total, sum) : pr_retain(sum);
+    pr_tensor *sum = prO_call(&pr_op_sum, NULL, 1, product),
+              *both = total ? prO_call(&pr_op_add, NULL, 2, total, sum) : pr_retain(sum);
     pr_release(w), pr_release(product), pr_release(sum), pr_release(total);
     total = both, failed = !total;
   }
@@ -91,7 +92,8 @@ static pr_status run(const check *k, double h, double *worst) {
   return status;
 }
 
-pr_status pr_gradient_check(const pr_op *op, const pr_arg *args, pr_tensor **in, int n_in, double h, double *worst) {
+pr_status pr_gradient_check(const pr_op *op, const pr_arg *args, pr_tensor **in, int n_in, double h,
+                            double *worst) {
   if (n_in > MOST_TENSORS) return pr_fail(PR_ERR_ARGUMENT, "%s: too many inputs to check", op->name);
   pr_tensor *own[MOST_TENSORS] = { NULL };
   pr_status status = PR_OK;

@@ -10,7 +10,9 @@ extern pr_op pr_op_mul;
 
 pr_status pr_parameter_make(pr_tensor *t, bool is_buffer) {
   if (t->parameter) return PR_OK;
-  if (t->creator) return pr_fail(PR_ERR_STATE, "a parameter must be a leaf; this tensor was made by %s (detach it first)", t->creator->op->name);
+  if (t->creator)
+    return pr_fail(PR_ERR_STATE, "a parameter must be a leaf; this tensor was made by %s (detach it first)",
+                   t->creator->op->name);
   if (!(t->parameter = PRB_NEW(pr_parameter))) return PR_ERR_MEMORY;
   t->parameter->is_buffer = is_buffer;
   t->requires_grad = !is_buffer && pr_dtype_is_float(t->dtype);
@@ -22,7 +24,8 @@ pr_status pr_parameter_make(pr_tensor *t, bool is_buffer) {
 pr_tensor *pr_parameter_value(pr_tensor *t) {
   pr_parameter *p = t->parameter;
   if (!p || !p->mask || !t->storage) return t;
-  if (p->masked && p->masked_version == t->storage->version && p->mask_version == p->mask->storage->version) return p->masked;
+  if (p->masked && p->masked_version == t->storage->version && p->mask_version == p->mask->storage->version)
+    return p->masked;
   bool recording = pr_grad_mode(false);
   pr_tensor *dense = pr_detach(t), *mask = dense ? pr_to_dtype(p->mask, t->dtype) : NULL;
   pr_tensor *masked = mask ? prO_call(&pr_op_mul, NULL, 2, dense, mask) : NULL;
@@ -38,9 +41,11 @@ pr_tensor *pr_parameter_value(pr_tensor *t) {
 pr_status pr_parameter_mask(pr_tensor *t, const pr_tensor *mask) {
   char a[PR_SHAPE_TEXT], b[PR_SHAPE_TEXT];
   pr_tensor *own = NULL;
-  if (!t->parameter) return pr_fail(PR_ERR_STATE, "only parameters can have a mask; register the tensor in a module first");
+  if (!t->parameter)
+    return pr_fail(PR_ERR_STATE, "only parameters can have a mask; register the tensor in a module first");
   if (mask && !pr_same_shape(mask, t))
-    return pr_fail(PR_ERR_SHAPE, "the mask has shape %s, the parameter %s", pr_shape_text(mask, a), pr_shape_text(t, b));
+    return pr_fail(PR_ERR_SHAPE, "the mask has shape %s, the parameter %s", pr_shape_text(mask, a),
+                   pr_shape_text(t, b));
   if (mask) {
     own = pr_tensor_new(PR_F32, PR_CPU, t->dim, t->shape);
     if (!own) return PR_ERR_MEMORY;

@@ -1,8 +1,9 @@
 /* parameter.h - what hangs on a parameter beside its value and gradient: a mask, and optimiser state.
  *
- * A parameter is a leaf tensor with attachments. Its handle stays the same for life; removal changes its content. With a mask,
- * the tensor keeps its dense value; reading it through an operator gives dense * mask, and its gradient is multiplied by the mask; the optimiser moves the
- * dense value (as torch.nn.utils.prune does with weight_orig).
+ * A parameter is a leaf tensor with attachments. Its handle stays the same for life; removal changes its
+ * content. With a mask, the tensor keeps its dense value; reading it through an operator gives dense * mask,
+ * and its gradient is multiplied by the mask; the optimiser moves the dense value (as torch.nn.utils.prune
+ * does with weight_orig).
  */
 #ifndef PR_AUTOGRAD_PARAMETER_H
 #define PR_AUTOGRAD_PARAMETER_H
@@ -21,7 +22,7 @@ typedef struct pr_parameter {
   pr_tensor *masked;       /* cached dense * mask */
   uint64_t masked_version; /* versions of value and mask that the cache was made from */
   uint64_t mask_version;
-  pr_slot *slots;          /* optimiser state */
+  pr_slot *slots; /* optimiser state */
 } pr_parameter;
 
 /* Turn a leaf into a parameter (requires_grad for floats) or a buffer. Again: no change. */
@@ -35,7 +36,8 @@ pr_status pr_parameter_mask(pr_tensor *t, const pr_tensor *mask);
 /* Write dense * mask into the value and drop the mask. */
 pr_status pr_parameter_finalize(pr_tensor *t);
 
-/* Optimiser state by name: the slot's tensor (borrowed) or NULL; made with zeros of the parameter's shape when `create`. */
+/* Optimiser state by name: the slot's tensor (borrowed) or NULL; made with zeros of the parameter's shape
+ * when `create`. */
 pr_tensor *pr_parameter_slot(pr_tensor *t, const char *name, bool create);
 pr_status pr_parameter_slot_set(pr_tensor *t, const char *name, pr_tensor *value);
 void pr_parameter_slots_clear(pr_tensor *t);

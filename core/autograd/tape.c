@@ -1,7 +1,8 @@
 /* tape.c - recording steps, and freeing them.
  *
- * A step saves detached views, never the tensors themselves: the result holds the step, so the step must not hold the result. Freeing is a
- * loop over a list, not a recursion: a tape may be as deep as the training run is long.
+ * A step saves detached views, never the tensors themselves: the result holds the step, so the step must not
+ * hold the result. Freeing is a loop over a list, not a recursion: a tape may be as deep as the training run
+ * is long.
  */
 #include "autograd/tape.h"
 
@@ -15,7 +16,8 @@
 static _Atomic uint64_t sequence;
 
 static prA_step *step_new(int n_in, int n_out) {
-  size_t bytes = sizeof(prA_step) + (size_t)n_in * (sizeof(prA_edge) + sizeof(pr_tensor *) + sizeof(uint64_t)) +
+  size_t bytes = sizeof(prA_step) +
+                 (size_t)n_in * (sizeof(prA_edge) + sizeof(pr_tensor *) + sizeof(uint64_t)) +
                  (size_t)n_out * (3 * sizeof(pr_tensor *) + sizeof(uint64_t));
   prA_step *step = prB_zeroed(1, bytes);
   if (!step) return NULL;
@@ -33,8 +35,8 @@ static prA_step *step_new(int n_in, int n_out) {
 
 /* --- freeing ----------------------------------------------------------------------------------------------------------- */
 
-static _Thread_local prA_step *dead;   /* steps without references, not yet freed */
-static _Thread_local bool freeing;     /* a loop over that list is running further up the stack */
+static _Thread_local prA_step *dead; /* steps without references, not yet freed */
+static _Thread_local bool freeing;   /* a loop over that list is running further up the stack */
 
 void prA_step_clear(prA_step *step) {
   for (int i = 0; i < step->n_in; i++) {
@@ -158,7 +160,9 @@ pr_status prA_hooks_run(prA_hooks *hooks, pr_tensor **grad) {
 }
 
 /* The hooks of a tensor live on the tensor if it is a leaf, else on its step, which backward meets. */
-static prA_hooks **hooks_of(pr_tensor *t) { return t->creator ? &t->creator->hooks[t->creator_output] : &t->hooks; }
+static prA_hooks **hooks_of(pr_tensor *t) {
+  return t->creator ? &t->creator->hooks[t->creator_output] : &t->hooks;
+}
 
 int64_t pr_hook_add(pr_tensor *t, pr_grad_hook fn, void *ctx, void (*drop)(void *ctx)) {
   prA_hooks **hooks = hooks_of(t);

@@ -21,15 +21,15 @@ typedef struct prA_step {
   int n_in, n_out;
   pr_arg args[PR_MAX_ARGS];
   uint64_t random_step;
-  bool used;            /* backward has been here; what was saved is gone */
-  bool queued;          /* in the queue of the running backward */
+  bool used;                  /* backward has been here; what was saved is gone */
+  bool queued;                /* in the queue of the running backward */
   struct prA_step *next_dead; /* list of steps to free */
-  prA_edge *edges;      /* [n_in] */
-  pr_tensor **in, **out; /* saved values, or shapes on PR_META */
-  uint64_t *versions;   /* [n_in + n_out] of the saved values' storages */
-  pr_tensor **grad;     /* [n_out] gathered by the running backward */
-  struct prA_hooks **hooks; /* [n_out] */
-  char path[96];        /* layer path at the time of the call */
+  prA_edge *edges;            /* [n_in] */
+  pr_tensor **in, **out;      /* saved values, or shapes on PR_META */
+  uint64_t *versions;         /* [n_in + n_out] of the saved values' storages */
+  pr_tensor **grad;           /* [n_out] gathered by the running backward */
+  struct prA_hooks **hooks;   /* [n_out] */
+  char path[96];              /* layer path at the time of the call */
 } prA_step;
 
 void prA_step_release(prA_step *step);
@@ -46,7 +46,7 @@ typedef struct prA_hooks {
     void *ctx;
     void (*drop)(void *ctx);
     struct prA_hook *next;
-  } *first;
+  } * first;
 } prA_hooks;
 
 void prA_hooks_release(prA_hooks *hooks);

@@ -54,11 +54,14 @@ void prK_scratch_free(pr_call *c) {
   }
 }
 
-double *prK_doubles(pr_call *c, int64_t n) { return prK_scratch(c, (size_t)(n > 0 ? n : 1) * sizeof(double)); }
+double *prK_doubles(pr_call *c, int64_t n) {
+  return prK_scratch(c, (size_t)(n > 0 ? n : 1) * sizeof(double));
+}
 
 const double *prK_load(pr_call *c, const pr_tensor *t) {
   if (!t) return NULL;
-  if (t->dtype == PR_F64 && pr_is_contiguous(t) && prT_data(t)) return prT_data(t); /* empty tensors have no data */
+  if (t->dtype == PR_F64 && pr_is_contiguous(t) && prT_data(t))
+    return prT_data(t); /* empty tensors have no data */
   double *values = prK_doubles(c, pr_numel(t));
   return values && prT_to_doubles(t, values) == PR_OK ? values : NULL;
 }

@@ -1,13 +1,15 @@
 /* backend.h - tables of kernels by operator and direction, one per backend.
  *
- * A kernel is a function of a pr_call with memory for its results. It may decline (PR_DECLINED: dtype, layout or size that it does not do);
- * then the next backend of the device is asked. The reference backend does every operator in every layout, so a call never goes unserved.
- * A line that begins with PR_KERNEL(backend, operator, forward|backward) in a file of core/backend/BACKEND defines a kernel; the
- * build collects these lines.
+ * A kernel is a function of a pr_call with memory for its results. It may decline (PR_DECLINED: dtype, layout
+ * or size that it does not do); then the next backend of the device is asked. The reference backend does
+ * every operator in every layout, so a call never goes unserved. A line that begins with PR_KERNEL(backend,
+ * operator, forward|backward) in a file of core/backend/BACKEND defines a kernel; the build collects these
+ * lines.
  *
  * forward:  reads c->in, fills every element of every c->out.
- * backward: reads c->grad_out and the saved c->in / c->out (others are PR_META: shape only), fills every element of c->grad_in[i] where it is not
- *           NULL (=, not +=). c->grad_out has a tensor for every visible output.
+ * backward: reads c->grad_out and the saved c->in / c->out (others are PR_META: shape only), fills every
+ * element of c->grad_in[i] where it is not NULL (=, not +=). c->grad_out has a tensor for every visible
+ * output.
  */
 #ifndef PR_BACKEND_BACKEND_H
 #define PR_BACKEND_BACKEND_H
@@ -29,7 +31,8 @@ extern const pr_kernel_row pr_kernel_rows[]; /* made by the build; ends with a r
   pr_kernel_function prK_##backend##_##op##_##direction;                                                     \
   pr_status prK_##backend##_##op##_##direction(pr_call *c)
 
-/* Run the first kernel of the call's device that takes it. PR_ERR_UNSUPPORTED when none does. Scratch memory is freed afterwards. */
+/* Run the first kernel of the call's device that takes it. PR_ERR_UNSUPPORTED when none does. Scratch memory
+ * is freed afterwards. */
 pr_status prK_run(pr_call *c, pr_direction direction);
 bool prK_has(const pr_op *op, pr_direction direction);
 /* The backend that took this thread's latest call ("cpu", "reference"): what a summary shows. */
@@ -48,8 +51,9 @@ void *prK_scratch(pr_call *c, size_t bytes);
 /* Give it all back; prK_run does it after every kernel. */
 void prK_scratch_free(pr_call *c);
 
-/* For the reference kernels, which compute in double on row-major arrays whatever the dtype and layout: the values of a tensor (NULL for a NULL
- * tensor), room for n numbers, and the way back. PRK_LOAD declares a pointer or returns the failure. */
+/* For the reference kernels, which compute in double on row-major arrays whatever the dtype and layout: the
+ * values of a tensor (NULL for a NULL tensor), room for n numbers, and the way back. PRK_LOAD declares a
+ * pointer or returns the failure. */
 const double *prK_load(pr_call *c, const pr_tensor *t);
 double *prK_doubles(pr_call *c, int64_t n);
 pr_status prK_store(pr_tensor *t, const double *values);

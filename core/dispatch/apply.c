@@ -32,8 +32,10 @@ prD_tracer *prD_tracer_get(void) { return tracer; }
 
 pr_status prD_need_values(const pr_tensor *t, const char *what) {
   if (t->device != PR_META) return PR_OK;
-  return pr_fail(PR_ERR_STATE, "%s needs the values of a tensor, but while a model is traced there are only shapes; "
-                 "make the model's path independent of values", what);
+  return pr_fail(PR_ERR_STATE,
+                 "%s needs the values of a tensor, but while a model is traced there are only shapes; "
+                 "make the model's path independent of values",
+                 what);
 }
 
 /* --- steps of a call -------------------------------------------------------------------------------------------------- */
@@ -44,7 +46,8 @@ static pr_status check_inputs(const pr_call *c) {
   char name[32];
   if (c->n_in > declared && !variadic)
     return prO_fail(c, PR_ERR_ARGUMENT, "takes %d tensors, got %d", declared, c->n_in);
-  if (variadic && c->n_in < declared) return prO_fail(c, PR_ERR_ARGUMENT, "needs at least one tensor in its list");
+  if (variadic && c->n_in < declared)
+    return prO_fail(c, PR_ERR_ARGUMENT, "needs at least one tensor in its list");
   for (int i = 0; i < c->n_in; i++) {
     if (!c->in[i] && !prO_input_optional(c->op, i))
       return prO_fail(c, PR_ERR_ARGUMENT, "input '%s' is missing", prO_input_name(c->op, i, name));
@@ -61,14 +64,16 @@ static pr_status choose_device(pr_call *c, pr_device *device) {
     c->meta = c->meta || t->device == PR_META || (tracer && tracer->knows(tracer, t));
     if (t->device == PR_META) continue;
     if (first && first->device != t->device)
-      return prO_fail(c, PR_ERR_DTYPE, "tensors are on %s and %s; move one with :to", pr_device_name(first->device),
-                      pr_device_name(t->device));
+      return prO_fail(c, PR_ERR_DTYPE, "tensors are on %s and %s; move one with :to",
+                      pr_device_name(first->device), pr_device_name(t->device));
     if (!first) first = t;
   }
   if (tracer && (c->op->flags & PR_OP_FILL)) c->meta = true;
   *device = c->meta ? PR_META : first ? first->device : PR_CPU;
   if (c->meta && (c->op->flags & PR_OP_READS_VALUES))
-    return pr_fail(PR_ERR_STATE, "%s: the shape of its result depends on values, which do not exist while tracing", c->op->name);
+    return pr_fail(PR_ERR_STATE,
+                   "%s: the shape of its result depends on values, which do not exist while tracing",
+                   c->op->name);
   return PR_OK;
 }
 
@@ -76,7 +81,8 @@ static pr_status choose_device(pr_call *c, pr_device *device) {
 static pr_status read_masks(const pr_call *c, pr_tensor **values) {
   for (int i = 0; i < c->n_in; i++) {
     values[i] = c->in[i];
-    if (c->in[i] && c->in[i]->parameter && prD_value && !(values[i] = prD_value(c->in[i]))) return pr_error_last()->code;
+    if (c->in[i] && c->in[i]->parameter && prD_value && !(values[i] = prD_value(c->in[i])))
+      return pr_error_last()->code;
   }
   return PR_OK;
 }
@@ -111,7 +117,8 @@ static bool wants_step(const pr_call *c, pr_tensor *const *in) {
   return false;
 }
 
-/* Everything between the checks of pr_apply and the hand-over of results. c->in holds the caller's tensors. */
+/* Everything between the checks of pr_apply and the hand-over of results. c->in holds the caller's tensors.
+ */
 static pr_status run(pr_call *c, pr_tensor **values) {
   pr_device device = PR_META;
   PR_TRY(prO_args_complete(c->op, c->args));
@@ -120,8 +127,10 @@ static pr_status run(pr_call *c, pr_tensor **values) {
   if (c->op->compose) return c->op->compose(c);
   PR_TRY(prO_outputs(c, prO_outputs_declared(c->op)));
   pr_tensor **in = c->in;
-  if (!c->meta) PR_TRY(read_masks(c, values));
-  else memcpy(values, in, (size_t)c->n_in * sizeof *values);
+  if (!c->meta)
+    PR_TRY(read_masks(c, values));
+  else
+    memcpy(values, in, (size_t)c->n_in * sizeof *values);
   c->in = values;
   pr_status status = c->op->infer(c);
   if (!status && c->meta) strip_storage(c);
@@ -143,10 +152,12 @@ static void drop_outputs(pr_call *c) {
 
 enum { FEW = 16 };
 
-pr_status pr_apply(const pr_op *op, const pr_arg *args, pr_tensor *const *in, int n_in, pr_tensor **out, int *n_out) {
+pr_status pr_apply(const pr_op *op, const pr_arg *args, pr_tensor *const *in, int n_in, pr_tensor **out,
+                   int *n_out) {
   PR_TRY(prB_interrupted());
   pr_tensor *few[2 * FEW], **room = few;
-  int slots = prO_inputs_declared(op) > n_in ? prO_inputs_declared(op) : n_in; /* absent optional inputs are NULL */
+  int slots =
+      prO_inputs_declared(op) > n_in ? prO_inputs_declared(op) : n_in; /* absent optional inputs are NULL */
   if (slots > FEW && !(room = PRB_ARRAY(pr_tensor *, 2 * slots))) return PR_ERR_MEMORY;
   pr_call c = { .op = op, .n_in = slots, .in = room };
   if (prO_variadic(op) && n_in < slots) c.n_in = n_in;
@@ -156,7 +167,8 @@ pr_status pr_apply(const pr_op *op, const pr_arg *args, pr_tensor *const *in, in
   if (!status) {
     int visible = prO_outputs_listed(op) ? c.n_out : prO_outputs_visible(op);
     if (n_out && *n_out < visible && prO_outputs_listed(op))
-      status = pr_fail(PR_ERR_ARGUMENT, "%s: gives %d tensors, there is room for %d", op->name, visible, *n_out);
+      status =
+          pr_fail(PR_ERR_ARGUMENT, "%s: gives %d tensors, there is room for %d", op->name, visible, *n_out);
     for (int k = 0; !status && k < visible; k++) {
       if (n_out && k >= *n_out) break; /* the caller wants only the first ones */
       out[k] = c.out[k], c.out[k] = NULL;

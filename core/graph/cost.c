@@ -9,12 +9,16 @@ static int64_t elements(const pr_graph_value *value) {
   return n;
 }
 
-/* What ptflops 0.7.5 adds per element for operators that have no products: normalisation 2 with affine parameters, else 1, by its input; activations
- * and pooling 2, since it counts the module and the function that the module calls: activations by their output, pooling by its input. */
+/* What ptflops 0.7.5 adds per element for operators that have no products: normalisation 2 with affine
+ * parameters, else 1, by its input; activations and pooling 2, since it counts the module and the function
+ * that the module calls: activations by their output, pooling by its input. */
 static int64_t ptflops_extra(const pr_graph *graph, const pr_graph_node *node) {
   static const char *const norms[] = { "batch_norm", "instance_norm", "group_norm", "layer_norm", NULL };
-  static const char *const activations[] = { "relu", "relu6", "prelu", "elu", "leaky_relu", "gelu", "silu", "hardswish", NULL };
-  static const char *const pools[] = { "max_pool1d", "max_pool2d", "avg_pool1d", "avg_pool2d", "adaptive_avg_pool1d", "adaptive_avg_pool2d",
+  static const char *const activations[] = { "relu", "relu6", "prelu",     "elu", "leaky_relu",
+                                             "gelu", "silu",  "hardswish", NULL };
+  static const char *const pools[] = { "max_pool1d",          "max_pool2d",
+                                       "avg_pool1d",          "avg_pool2d",
+                                       "adaptive_avg_pool1d", "adaptive_avg_pool2d",
                                        "adaptive_max_pool2d", NULL };
   const char *name = node->op->name;
   for (int i = 0; norms[i]; i++)

@@ -21,9 +21,11 @@ static void free_node(pr_graph_node *node) {
 
 void pr_graph_free(pr_graph *graph) {
   if (!graph) return;
-  for (int v = 0; v < graph->n_values; v++) pr_release(graph->values[v].tensor), prB_string_free(graph->values[v].name);
+  for (int v = 0; v < graph->n_values; v++)
+    pr_release(graph->values[v].tensor), prB_string_free(graph->values[v].name);
   for (int n = 0; n < graph->n_nodes; n++) free_node(&graph->nodes[n]);
-  for (int m = 0; m < graph->n_modules; m++) prB_string_free(graph->modules[m].path), prB_string_free(graph->modules[m].type);
+  for (int m = 0; m < graph->n_modules; m++)
+    prB_string_free(graph->modules[m].path), prB_string_free(graph->modules[m].type);
   PRB_ARRAY_FREE(graph->values, graph->value_room);
   PRB_ARRAY_FREE(graph->nodes, graph->node_room);
   PRB_ARRAY_FREE(graph->modules, graph->module_room);
@@ -81,7 +83,8 @@ pr_status prG_add_input(pr_graph *graph, int value) {
 int pr_graph_find(const pr_graph *graph, const pr_tensor *t) {
   for (int v = 0; v < graph->n_values; v++)
     if (graph->values[v].kind == PR_VALUE_PARAMETER && graph->values[v].tensor == t) return v;
-  pr_fail(PR_ERR_ARGUMENT, "this tensor is not a parameter of the graph; give a parameter of the traced model, or its name");
+  pr_fail(PR_ERR_ARGUMENT,
+          "this tensor is not a parameter of the graph; give a parameter of the traced model, or its name");
   return -1;
 }
 
@@ -96,17 +99,23 @@ int pr_graph_find_name(const pr_graph *graph, const char *name) {
     if (graph->values[v].kind == PR_VALUE_PARAMETER) names[n++] = graph->values[v].name;
   nearest = pr_nearest(name, names, n);
   PRB_ARRAY_FREE(names, graph->n_values);
-  if (nearest) pr_fail(PR_ERR_ARGUMENT, "the graph has no parameter '%s'; did you mean '%s'?", name, nearest);
-  else pr_fail(PR_ERR_ARGUMENT, "the graph has no parameter '%s'", name);
+  if (nearest)
+    pr_fail(PR_ERR_ARGUMENT, "the graph has no parameter '%s'; did you mean '%s'?", name, nearest);
+  else
+    pr_fail(PR_ERR_ARGUMENT, "the graph has no parameter '%s'", name);
   return -1;
 }
 
 const char *prG_value_name(const pr_graph *graph, int value) {
   static _Thread_local char text[256];
   const pr_graph_value *v = &graph->values[value];
-  if (v->name) snprintf(text, sizeof text, "%s", v->name);
-  else if (v->kind == PR_VALUE_CONSTANT) snprintf(text, sizeof text, "constant.%d", value);
-  else snprintf(text, sizeof text, "result of %s at '%s'", graph->nodes[v->node].op->name, graph->nodes[v->node].path);
+  if (v->name)
+    snprintf(text, sizeof text, "%s", v->name);
+  else if (v->kind == PR_VALUE_CONSTANT)
+    snprintf(text, sizeof text, "constant.%d", value);
+  else
+    snprintf(text, sizeof text, "result of %s at '%s'", graph->nodes[v->node].op->name,
+             graph->nodes[v->node].path);
   return text;
 }
 
@@ -181,7 +190,8 @@ static pr_status copy_graph(pr_graph *to, const pr_graph *from, bool deep) {
     PR_TRY(copy_value(&to->values[v], &from->values[v], deep));
   }
   for (int n = 0; n < from->n_nodes; n++) PR_TRY(copy_node(to, &from->nodes[n]));
-  for (int m = 0; m < from->n_modules; m++) PR_TRY(prG_add_module(to, from->modules[m].path, from->modules[m].type));
+  for (int m = 0; m < from->n_modules; m++)
+    PR_TRY(prG_add_module(to, from->modules[m].path, from->modules[m].type));
   for (int i = 0; i < from->n_inputs; i++) PR_TRY(prG_add_input(to, from->inputs[i]));
   for (int i = 0; i < from->n_outputs; i++) PR_TRY(prG_add_output(to, from->outputs[i]));
   return PR_OK;

@@ -1,7 +1,8 @@
 /* graph.h - the narrow waist: a model as a list of operators over named parameters.
  *
- * Tracing runs a model once on shapes (pr_trace_begin ... pr_trace_end) and yields a Graph. Everything that looks at a model reads it: summary and
- * MACs, coupling and pruning, the checkpoint, the dot picture. A Graph also runs: operators in order, through pr_apply, so that it trains.
+ * Tracing runs a model once on shapes (pr_trace_begin ... pr_trace_end) and yields a Graph. Everything that
+ * looks at a model reads it: summary and MACs, coupling and pruning, the checkpoint, the dot picture. A Graph
+ * also runs: operators in order, through pr_apply, so that it trains.
  *
  * Values are numbered; nodes stand in the order in which they ran, so every value is made before it is used.
  */
@@ -31,12 +32,14 @@ typedef struct pr_graph_value {
 typedef struct pr_graph_node {
   const pr_op *op;
   pr_arg args[PR_MAX_ARGS];
-  uint16_t scaled;  /* bit a: argument a depends on the batch: its values marked in `scale` are multiples of it */
-  int64_t *scale[PR_MAX_ARGS]; /* per list element: k if the element is k * batch, else 0; NULL when not scaled */
+  uint16_t
+      scaled; /* bit a: argument a depends on the batch: its values marked in `scale` are multiples of it */
+  int64_t
+      *scale[PR_MAX_ARGS]; /* per list element: k if the element is k * batch, else 0; NULL when not scaled */
   int n_in, n_out;
-  int *in, *out;    /* value numbers; -1 for an absent input */
-  char *path;       /* of the module whose forward made the call ("layer1.0.conv1"; "" the root) */
-  char *type;       /* its class ("Conv2d") */
+  int *in, *out; /* value numbers; -1 for an absent input */
+  char *path;    /* of the module whose forward made the call ("layer1.0.conv1"; "" the root) */
+  char *type;    /* its class ("Conv2d") */
 } pr_graph_node;
 
 typedef struct pr_graph_module {
@@ -49,15 +52,16 @@ typedef struct pr_graph {
   pr_graph_module *modules; /* the module tree, parents first */
   int *inputs, *outputs;    /* value numbers */
   int n_values, n_nodes, n_modules, n_inputs, n_outputs;
-  int64_t batch;            /* batch size of the trace; 0 when no axis is the batch */
+  int64_t batch; /* batch size of the trace; 0 when no axis is the batch */
   size_t value_room, node_room, module_room, input_room, output_room;
 } pr_graph;
 
 /* --- tracing ----------------------------------------------------------------------------------------------------------- */
 
-/* Start tracing on this thread. `inputs` are shapes (any device; only shape and dtype are looked at) whose first axis is `batch` long; stand-ins on
- * PR_META are returned in `stand_ins` (new references) and must be given to the model. Parameters are given next by pr_trace_parameter; then the
- * model runs; then pr_trace_end (or pr_trace_cancel after a failure). */
+/* Start tracing on this thread. `inputs` are shapes (any device; only shape and dtype are looked at) whose
+ * first axis is `batch` long; stand-ins on PR_META are returned in `stand_ins` (new references) and must be
+ * given to the model. Parameters are given next by pr_trace_parameter; then the model runs; then pr_trace_end
+ * (or pr_trace_cancel after a failure). */
 typedef struct pr_trace pr_trace;
 pr_trace *pr_trace_begin(int n_inputs, pr_tensor *const *inputs, int64_t batch, pr_tensor **stand_ins);
 pr_status pr_trace_parameter(pr_trace *trace, const char *name, pr_tensor *t);
@@ -66,8 +70,9 @@ pr_status pr_trace_module(pr_trace *trace, const char *path, const char *type);
 pr_graph *pr_trace_end(pr_trace *trace, int n_outputs, pr_tensor *const *outputs);
 void pr_trace_cancel(pr_trace *trace);
 
-/* Find out which arguments depend on the batch: `other` is the same model traced with another batch size. Arguments that differ must be multiples of
- * the batch in both. Fails, naming operator and layer, when the graphs differ otherwise (a literal batch size, a path that depends on it). */
+/* Find out which arguments depend on the batch: `other` is the same model traced with another batch size.
+ * Arguments that differ must be multiples of the batch in both. Fails, naming operator and layer, when the
+ * graphs differ otherwise (a literal batch size, a path that depends on it). */
 pr_status pr_graph_fit_batch(pr_graph *graph, const pr_graph *other);
 
 void pr_graph_free(pr_graph *graph);
@@ -77,34 +82,40 @@ void pr_graph_free(pr_graph *graph);
 /* Value number of a parameter by handle or name; -1 with pr_fail (and the nearest name). */
 int pr_graph_find(const pr_graph *graph, const pr_tensor *t);
 int pr_graph_find_name(const pr_graph *graph, const char *name);
-const char *prG_value_name(const pr_graph *graph, int value); /* for messages: a name, or "result of conv2d at layer1.0.conv1" */
+const char *prG_value_name(const pr_graph *graph,
+                           int value); /* for messages: a name, or "result of conv2d at layer1.0.conv1" */
 
-/* A call on shapes as the node ran: for cost rules. `in` and `out` are new meta tensors; prG_call_free frees them. */
+/* A call on shapes as the node ran: for cost rules. `in` and `out` are new meta tensors; prG_call_free frees
+ * them. */
 pr_status prG_node_call(const pr_graph *graph, const pr_graph_node *node, pr_call *call);
 void prG_call_free(pr_call *call);
 
 /* Multiply-accumulates per sample. */
 typedef struct pr_cost {
   int64_t macs;         /* convolutions, linear layers (bias included, as in addmm) and matrix products */
-  int64_t macs_ptflops; /* as ptflops 0.7.5 counts: also normalisation (2 per element with affine parameters) and, once in the module's hook
-                           and once in the function that it calls, activations and pooling */
+  int64_t macs_ptflops; /* as ptflops 0.7.5 counts: also normalisation (2 per element with affine parameters)
+                           and, once in the module's hook and once in the function that it calls, activations
+                           and pooling */
 } pr_cost;
 pr_status pr_graph_node_cost(const pr_graph *graph, int node, pr_cost *cost);
 pr_status pr_graph_cost(const pr_graph *graph, pr_cost *total);
 /* Sizes of trainable parameters; buffers apart. */
 void pr_graph_sizes(const pr_graph *graph, int64_t *parameters, int64_t *buffers);
 
-/* The graph in Graphviz's language: operators grouped by module, shapes on the edges, parameters with their sizes. */
+/* The graph in Graphviz's language: operators grouped by module, shapes on the edges, parameters with their
+ * sizes. */
 pr_status pr_graph_dot(const pr_graph *graph, void (*put)(void *ctx, const char *text), void *ctx);
 
 /* --- running ------------------------------------------------------------------------------------------------------------- */
 
-/* Run on inputs of any batch size. MODE arguments (batch norm, dropout) follow `training`. Outputs are new references. */
+/* Run on inputs of any batch size. MODE arguments (batch norm, dropout) follow `training`. Outputs are new
+ * references. */
 pr_status pr_graph_run(const pr_graph *graph, pr_tensor *const *inputs, bool training, pr_tensor **outputs);
 
 /* --- changing ------------------------------------------------------------------------------------------------------------ */
 
-/* Shapes of all values anew from those of inputs and parameters: after parameters have changed size. Nothing changes on failure. */
+/* Shapes of all values anew from those of inputs and parameters: after parameters have changed size. Nothing
+ * changes on failure. */
 pr_status pr_graph_reshape(pr_graph *graph);
 
 /* A copy over the same tensors; or over copies of them when `deep`. */
@@ -112,10 +123,13 @@ pr_graph *pr_graph_clone(const pr_graph *graph, bool deep);
 
 /* --- text: what a checkpoint stores ----------------------------------------------------------------------------------------- */
 
-/* One line per module, value and node. Tensors are not included; parameters and constants go by name ("constant.N" for the latter). */
+/* One line per module, value and node. Tensors are not included; parameters and constants go by name
+ * ("constant.N" for the latter). */
 pr_status pr_graph_write(const pr_graph *graph, void (*put)(void *ctx, const char *text), void *ctx);
-/* Read it back. `find` gives the tensor (new reference) of a name, or NULL with pr_fail. Untrusted text: bounded, checked, and traced anew on shapes. */
-pr_graph *pr_graph_read(const char *text, size_t length, pr_tensor *(*find)(void *ctx, const char *name), void *ctx);
+/* Read it back. `find` gives the tensor (new reference) of a name, or NULL with pr_fail. Untrusted text:
+ * bounded, checked, and traced anew on shapes. */
+pr_graph *pr_graph_read(const char *text, size_t length, pr_tensor *(*find)(void *ctx, const char *name),
+                        void *ctx);
 
 /* --- shared inside the room ---------------------------------------------------------------------------------------------------- */
 

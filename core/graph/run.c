@@ -7,10 +7,12 @@
 #include <string.h>
 
 /* Arguments of a node for a batch size and mode; lists that change are copied into `lists`. */
-static pr_status node_args(const pr_graph *graph, const pr_graph_node *node, int64_t batch, int training, pr_arg args[PR_MAX_ARGS]) {
+static pr_status node_args(const pr_graph *graph, const pr_graph_node *node, int64_t batch, int training,
+                           pr_arg args[PR_MAX_ARGS]) {
   PR_TRY(pr_args_copy(node->op, node->args, args));
   for (int a = 0; a < PR_MAX_ARGS && node->op->args[a].name; a++) {
-    if (node->op->args[a].kind == PR_ARG_MODE && training >= 0) args[a].integer = training, args[a].given = true;
+    if (node->op->args[a].kind == PR_ARG_MODE && training >= 0)
+      args[a].integer = training, args[a].given = true;
     if (!node->scale[a] || batch == graph->batch) continue;
     int count = args[a].count;
     if (count == 0 && node->scale[a][0]) args[a].integer = node->scale[a][0] * batch;
@@ -22,7 +24,8 @@ static pr_status node_args(const pr_graph *graph, const pr_graph_node *node, int
 
 enum { FEW = 16 };
 
-static pr_status run_node(const pr_graph *graph, const pr_graph_node *node, int64_t batch, int training, pr_tensor **values) {
+static pr_status run_node(const pr_graph *graph, const pr_graph_node *node, int64_t batch, int training,
+                          pr_tensor **values) {
   pr_tensor *few[2 * FEW], **room = few;
   int total = node->n_in + node->n_out, n_out = node->n_out;
   if (total > 2 * FEW && !(room = PRB_ARRAY(pr_tensor *, total))) return PR_ERR_MEMORY;
@@ -70,10 +73,12 @@ static pr_status check_inputs(const pr_graph *graph, pr_tensor *const *inputs, i
     char got[PR_SHAPE_TEXT], shape[PR_SHAPE_TEXT];
     bool fits = inputs[i]->dim == want->dim;
     for (int d = 0; d < want->dim && fits; d++)
-      fits = inputs[i]->shape[d] == want->shape[d] || (d == 0 && graph->batch > 0 && want->shape[0] == graph->batch);
+      fits = inputs[i]->shape[d] == want->shape[d] ||
+             (d == 0 && graph->batch > 0 && want->shape[0] == graph->batch);
     if (!fits)
-      return pr_fail(PR_ERR_SHAPE, "input %lld has shape %s, the graph was traced with %s (the first axis is the batch)", PR_INDEX(i),
-                     pr_shape_text(inputs[i], got), prT_sizes_text(want->dim, want->shape, shape));
+      return pr_fail(
+          PR_ERR_SHAPE, "input %lld has shape %s, the graph was traced with %s (the first axis is the batch)",
+          PR_INDEX(i), pr_shape_text(inputs[i], got), prT_sizes_text(want->dim, want->shape, shape));
     if (want->dim && graph->batch > 0 && want->shape[0] == graph->batch) *batch = inputs[i]->shape[0];
   }
   return PR_OK;
@@ -104,8 +109,8 @@ pr_status pr_graph_run(const pr_graph *graph, pr_tensor *const *inputs, bool tra
 
 /* --- shapes anew ------------------------------------------------------------------------------------------------------------- */
 
-/* Shapes run through the operators' own rules: every input is made a stand-in on PR_META. Hidden outputs are not returned by pr_apply, so the rule is
- * called directly. */
+/* Shapes run through the operators' own rules: every input is made a stand-in on PR_META. Hidden outputs are
+ * not returned by pr_apply, so the rule is called directly. */
 static pr_status infer_node(const pr_graph *graph, const pr_graph_node *node, pr_tensor **values) {
   pr_call c = { .op = node->op, .n_in = node->n_in, .meta = true };
   if (!(c.in = PRB_ARRAY(pr_tensor *, node->n_in)) && node->n_in) return PR_ERR_MEMORY;
@@ -119,8 +124,10 @@ static pr_status infer_node(const pr_graph *graph, const pr_graph_node *node, pr
     if (!status && c.n_out != node->n_out)
       status = prO_fail(&c, PR_ERR_SHAPE, "gives %d results where the graph has %d", c.n_out, node->n_out);
     for (int k = 0; k < c.n_out; k++) {
-      if (!status) values[node->out[k]] = c.out[k];
-      else pr_release(c.out[k]);
+      if (!status)
+        values[node->out[k]] = c.out[k];
+      else
+        pr_release(c.out[k]);
     }
     pr_args_free(c.args);
     prB_resize(c.out, (size_t)c.n_out * sizeof *c.out, 0);

@@ -1,7 +1,7 @@
 /* trace.c - from a run on shapes to a Graph, and what depends on the batch.
  *
- * A tensor belongs to the running trace when its trace_id is the trace's; then trace_value is its number. Constants are numbered too, but a
- * call on constants alone is not traced: it runs for real, which folds it.
+ * A tensor belongs to the running trace when its trace_id is the trace's; then trace_value is its number.
+ * Constants are numbered too, but a call on constants alone is not traced: it runs for real, which folds it.
  */
 #include "graph/graph.h"
 
@@ -73,7 +73,8 @@ pr_trace *pr_trace_begin(int n_inputs, pr_tensor *const *inputs, int64_t batch, 
     snprintf(name, sizeof name, "input%d", i + 1);
     stand_ins[i] = pr_tensor_new(inputs[i]->dtype, PR_META, inputs[i]->dim, inputs[i]->shape);
     int value = stand_ins[i] ? mark(trace, stand_ins[i], PR_VALUE_INPUT) : -1;
-    failed = value < 0 || !(trace->graph->values[value].name = prB_string(name)) || prG_add_input(trace->graph, value);
+    failed = value < 0 || !(trace->graph->values[value].name = prB_string(name)) ||
+             prG_add_input(trace->graph, value);
   }
   if (failed) {
     for (int i = 0; i < n_inputs; i++) pr_release(stand_ins[i]);
@@ -113,8 +114,10 @@ pr_graph *pr_trace_end(pr_trace *trace, int n_outputs, pr_tensor *const *outputs
   for (int k = 0; k < n_outputs; k++) {
     pr_status status;
     if (outputs[k]->trace_id != id)
-      status = pr_fail(PR_ERR_STATE, "output %lld of the model does not depend on its input or parameters", PR_INDEX(k));
-    else status = prG_add_output(graph, outputs[k]->trace_value);
+      status = pr_fail(PR_ERR_STATE, "output %lld of the model does not depend on its input or parameters",
+                       PR_INDEX(k));
+    else
+      status = prG_add_output(graph, outputs[k]->trace_value);
     if (!status) continue;
     pr_graph_free(graph);
     return NULL;
@@ -127,8 +130,11 @@ void pr_trace_cancel(pr_trace *trace) { pr_graph_free(detach(trace)); }
 /* --- the batch --------------------------------------------------------------------------------------------------------------- */
 
 static pr_status differs(const pr_graph_node *node, const char *what) {
-  return pr_fail(PR_ERR_STATE, "%s at '%s' (%s): %s changes with the batch size; write the model so that it works for any batch "
-                 "(x:size(1) instead of a number)", node->op->name, node->path, node->type, what);
+  return pr_fail(
+      PR_ERR_STATE,
+      "%s at '%s' (%s): %s changes with the batch size; write the model so that it works for any batch "
+      "(x:size(1) instead of a number)",
+      node->op->name, node->path, node->type, what);
 }
 
 /* a and b are an argument's value at the two batch sizes: equal, or k * batch. */
@@ -140,7 +146,8 @@ static pr_status fit(const pr_graph *graph, const pr_graph *other, int64_t a, in
   return PR_OK;
 }
 
-static pr_status fit_arg(const pr_graph *graph, const pr_graph *other, pr_graph_node *node, const pr_graph_node *twin, int a) {
+static pr_status fit_arg(const pr_graph *graph, const pr_graph *other, pr_graph_node *node,
+                         const pr_graph_node *twin, int a) {
   const pr_arg *x = &node->args[a], *y = &twin->args[a];
   const char *name = node->op->args[a].name;
   if (x->real != y->real || x->count != y->count) return differs(node, name);
@@ -156,20 +163,27 @@ static pr_status fit_arg(const pr_graph *graph, const pr_graph *other, pr_graph_
     }
     any = any || scale[i];
   }
-  if (!any) PRB_ARRAY_FREE(scale, count);
-  else node->scale[a] = scale, node->scaled |= (uint16_t)(1u << a);
+  if (!any)
+    PRB_ARRAY_FREE(scale, count);
+  else
+    node->scale[a] = scale, node->scaled |= (uint16_t)(1u << a);
   return PR_OK;
 }
 
 pr_status pr_graph_fit_batch(pr_graph *graph, const pr_graph *other) {
   if (graph->n_nodes != other->n_nodes)
-    return pr_fail(PR_ERR_STATE, "the model runs %d operators with a batch of %lld and %d with a batch of %lld: a path that depends on the "
-                   "batch size cannot be traced", graph->n_nodes, (long long)graph->batch, other->n_nodes, (long long)other->batch);
+    return pr_fail(PR_ERR_STATE,
+                   "the model runs %d operators with a batch of %lld and %d with a batch of %lld: a path "
+                   "that depends on the "
+                   "batch size cannot be traced",
+                   graph->n_nodes, (long long)graph->batch, other->n_nodes, (long long)other->batch);
   for (int n = 0; n < graph->n_nodes; n++) {
     pr_graph_node *node = &graph->nodes[n];
     const pr_graph_node *twin = &other->nodes[n];
-    if (node->op != twin->op || node->n_in != twin->n_in || node->n_out != twin->n_out) return differs(node, "the operator");
-    for (int a = 0; a < PR_MAX_ARGS && node->op->args[a].name; a++) PR_TRY(fit_arg(graph, other, node, twin, a));
+    if (node->op != twin->op || node->n_in != twin->n_in || node->n_out != twin->n_out)
+      return differs(node, "the operator");
+    for (int a = 0; a < PR_MAX_ARGS && node->op->args[a].name; a++)
+      PR_TRY(fit_arg(graph, other, node, twin, a));
   }
   return PR_OK;
 }

@@ -25,8 +25,10 @@ int prO_arg_number(const pr_op *op, const char *name) {
     names[i] = op->args[i].name;
   }
   const char *nearest = pr_nearest(name, names, n);
-  if (nearest) pr_fail(PR_ERR_ARGUMENT, "%s: there is no option '%s'; did you mean '%s'?", op->name, name, nearest);
-  else pr_fail(PR_ERR_ARGUMENT, "%s: there is no option '%s'", op->name, name);
+  if (nearest)
+    pr_fail(PR_ERR_ARGUMENT, "%s: there is no option '%s'; did you mean '%s'?", op->name, name, nearest);
+  else
+    pr_fail(PR_ERR_ARGUMENT, "%s: there is no option '%s'", op->name, name);
   return -1;
 }
 
@@ -34,7 +36,8 @@ pr_status prO_args_complete(const pr_op *op, pr_arg args[PR_MAX_ARGS]) {
   for (int i = 0; i < PR_MAX_ARGS && op->args[i].name; i++) {
     const pr_arg_spec *spec = &op->args[i];
     if (args[i].given) continue;
-    if (spec->required) return pr_fail(PR_ERR_ARGUMENT, "%s: option '%s' must be given", op->name, spec->name);
+    if (spec->required)
+      return pr_fail(PR_ERR_ARGUMENT, "%s: option '%s' must be given", op->name, spec->name);
     args[i] = (pr_arg){ .integer = spec->integer, .real = spec->real };
   }
   return PR_OK;
@@ -51,7 +54,8 @@ static int choice(const char *choices, const char *word, size_t length) {
   return -1;
 }
 
-static pr_status parse_list(const pr_op *op, const pr_arg_spec *spec, const char *text, const char *end, pr_arg *arg) {
+static pr_status parse_list(const pr_op *op, const pr_arg_spec *spec, const char *text, const char *end,
+                            pr_arg *arg) {
   int count = 1;
   for (const char *at = text; at < end; at++) count += *at == ',';
   if (text == end) count = 0;
@@ -61,13 +65,15 @@ static pr_status parse_list(const pr_op *op, const pr_arg_spec *spec, const char
     char *stop;
     arg->list[k] = strtoll(text, &stop, 10);
     if (stop == text || (stop < end && *stop != ','))
-      return pr_fail(PR_ERR_ARGUMENT, "%s: option '%s' is a list of integers, got '%s'", op->name, spec->name, text);
+      return pr_fail(PR_ERR_ARGUMENT, "%s: option '%s' is a list of integers, got '%s'", op->name, spec->name,
+                     text);
     text = stop + 1;
   }
   return PR_OK;
 }
 
-static pr_status parse_one(const pr_op *op, const pr_arg_spec *spec, const char *text, const char *end, pr_arg *arg) {
+static pr_status parse_one(const pr_op *op, const pr_arg_spec *spec, const char *text, const char *end,
+                           pr_arg *arg) {
   int length = (int)(end - text);
   char *stop = (char *)text;
   arg->given = true;
@@ -82,8 +88,8 @@ static pr_status parse_one(const pr_op *op, const pr_arg_spec *spec, const char 
   case PR_ARG_CHOICE:
     arg->integer = choice(spec->choices, text, (size_t)length);
     if (arg->integer < 0)
-      return pr_fail(PR_ERR_ARGUMENT, "%s: option '%s' is one of '%s', got '%.*s'", op->name, spec->name, spec->choices,
-                     length, text);
+      return pr_fail(PR_ERR_ARGUMENT, "%s: option '%s' is one of '%s', got '%.*s'", op->name, spec->name,
+                     spec->choices, length, text);
     stop = (char *)end;
     break;
   default: arg->integer = strtoll(text, &stop, 10); break;
@@ -103,10 +109,14 @@ pr_status pr_args_parse(const pr_op *op, const char *text, pr_arg args[PR_MAX_AR
     char name[32] = "";
     if (equals && equals - text < 31) memcpy(name, text, (size_t)(equals - text));
     int i = equals ? prO_arg_number(op, name) : -1;
-    if (!equals) status = pr_fail(PR_ERR_ARGUMENT, "%s: options are name=value, got '%s'", op->name, text);
-    else if (i < 0) status = PR_ERR_ARGUMENT;
-    else if (args[i].given) status = pr_fail(PR_ERR_ARGUMENT, "%s: option '%s' is given twice", op->name, name);
-    else status = parse_one(op, &op->args[i], equals + 1, end, &args[i]);
+    if (!equals)
+      status = pr_fail(PR_ERR_ARGUMENT, "%s: options are name=value, got '%s'", op->name, text);
+    else if (i < 0)
+      status = PR_ERR_ARGUMENT;
+    else if (args[i].given)
+      status = pr_fail(PR_ERR_ARGUMENT, "%s: option '%s' is given twice", op->name, name);
+    else
+      status = parse_one(op, &op->args[i], equals + 1, end, &args[i]);
     text = end;
   }
   if (!status) return PR_OK;

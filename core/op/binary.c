@@ -227,60 +227,46 @@ static pr_status atan2_backward(pr_call *c) {
 #define BROADCASTS "x:2x3x4 y:2x3x4\nx:2x3x4 y:4\nx:1x3 y:2x1\nx:2x3x1 y:scalar"
 #define COMPARES   "x:2x3 y:2x3\nx:2x3%3 y:3%3\nx:4 y:scalar"
 
-PR_OP(add)
-= { PAIR("add", infer, "Add"), .backward = add_backward, .examples = BROADCASTS,
-    .help = "x + y; shapes broadcast" };
-PR_OP(sub)
-= { PAIR("sub", infer, "Sub"), .backward = sub_backward, .examples = BROADCASTS,
-    .help = "x - y; shapes broadcast" };
-PR_OP(mul)
-= { PAIR("mul", infer, "Mul"), .backward = mul_backward, .saves = "x y", .examples = BROADCASTS,
-    .help = "x * y, element by element; shapes broadcast (matmul is the matrix product)" };
-PR_OP(div)
-= { PAIR("div", infer_float, "Div"), .backward = div_backward, .saves = "y z",
-    .examples = "x:2x3x4 y:2x3x4>0.2\nx:2x3x4 y:4>0.2\nx:1x3 y:2x1>0.2\nx:scalar y:3>0.2",
-    .help = "x / y; shapes broadcast; quotients of integers are f32" };
-PR_OP(maximum)
-= { PAIR("maximum", infer, "Max"), .backward = extreme_backward, .saves = "x y", .examples = BROADCASTS,
-    .help = "the larger of x and y; shapes broadcast; equal ones share the gradient" };
-PR_OP(minimum)
-= { PAIR("minimum", infer, "Min"), .backward = extreme_backward, .saves = "x y", .examples = BROADCASTS,
-    .help = "the smaller of x and y; shapes broadcast; equal ones share the gradient" };
-PR_OP(pow2)
-= { PAIR("pow2", infer, "Pow"), .backward = pow2_backward, .saves = "x y z",
-    .examples = "x:2x3>0.1 y:2x3\nx:2x3>0.1 y:3\nx:3>0.1 y:scalar",
-    .help = "x to the power of y, a tensor; shapes broadcast (pow takes a number)" };
-PR_OP(fmod)
-= { PAIR("fmod", infer, NULL), .backward = modulo_backward, .saves = "x y z",
-    .examples = "x:2x3 y:2x3>0.5\nx:2x3 y:3>0.5",
-    .help = "rest of x / y with the sign of x; shapes broadcast" };
-PR_OP(remainder)
-= { PAIR("remainder", infer, NULL), .backward = modulo_backward, .saves = "x y z",
-    .examples = "x:2x3 y:2x3>0.5\nx:2x3 y:3>0.5",
-    .help = "rest of x / y with the sign of y, as % in Lua; shapes broadcast" };
-PR_OP(atan2)
-= { PAIR("atan2", infer_float, NULL), .backward = atan2_backward, .saves = "x y",
-    .examples = "x:2x3 y:2x3>0.2\nx:2x3 y:3>0.2",
-    .help = "the angle of the point (y, x), -pi to pi; shapes broadcast" };
+PR_OP(add) = { PAIR("add", infer, "Add"), .backward = add_backward, .examples = BROADCASTS,
+               .help = "x + y; shapes broadcast" };
+PR_OP(sub) = { PAIR("sub", infer, "Sub"), .backward = sub_backward, .examples = BROADCASTS,
+               .help = "x - y; shapes broadcast" };
+PR_OP(mul) = { PAIR("mul", infer, "Mul"), .backward = mul_backward, .saves = "x y", .examples = BROADCASTS,
+               .help = "x * y, element by element; shapes broadcast (matmul is the matrix product)" };
+PR_OP(div) = { PAIR("div", infer_float, "Div"), .backward = div_backward, .saves = "y z",
+               .examples = "x:2x3x4 y:2x3x4>0.2\nx:2x3x4 y:4>0.2\nx:1x3 y:2x1>0.2\nx:scalar y:3>0.2",
+               .help = "x / y; shapes broadcast; quotients of integers are f32" };
+PR_OP(maximum) = { PAIR("maximum", infer, "Max"), .backward = extreme_backward, .saves = "x y",
+                   .examples = BROADCASTS,
+                   .help = "the larger of x and y; shapes broadcast; equal ones share the gradient" };
+PR_OP(minimum) = { PAIR("minimum", infer, "Min"), .backward = extreme_backward, .saves = "x y",
+                   .examples = BROADCASTS,
+                   .help = "the smaller of x and y; shapes broadcast; equal ones share the gradient" };
+PR_OP(pow2) = { PAIR("pow2", infer, "Pow"), .backward = pow2_backward, .saves = "x y z",
+                .examples = "x:2x3>0.1 y:2x3\nx:2x3>0.1 y:3\nx:3>0.1 y:scalar",
+                .help = "x to the power of y, a tensor; shapes broadcast (pow takes a number)" };
+PR_OP(fmod) = { PAIR("fmod", infer, NULL), .backward = modulo_backward, .saves = "x y z",
+                .examples = "x:2x3 y:2x3>0.5\nx:2x3 y:3>0.5",
+                .help = "rest of x / y with the sign of x; shapes broadcast" };
+PR_OP(remainder) = { PAIR("remainder", infer, NULL), .backward = modulo_backward, .saves = "x y z",
+                     .examples = "x:2x3 y:2x3>0.5\nx:2x3 y:3>0.5",
+                     .help = "rest of x / y with the sign of y, as % in Lua; shapes broadcast" };
+PR_OP(atan2) = { PAIR("atan2", infer_float, NULL), .backward = atan2_backward, .saves = "x y",
+                 .examples = "x:2x3 y:2x3>0.2\nx:2x3 y:3>0.2",
+                 .help = "the angle of the point (y, x), -pi to pi; shapes broadcast" };
 
 #define COMPARISON(word, shape_rule, onnx_name)                                                              \
   PAIR(word, shape_rule, onnx_name), .flags = PR_OP_NO_GRADIENT, .examples = COMPARES
-PR_OP(eq)
-= { COMPARISON("eq", infer_comparison, "Equal"), .help = "x == y as bool; shapes broadcast" };
-PR_OP(ne)
-= { COMPARISON("ne", infer_comparison, NULL), .help = "x ~= y as bool; shapes broadcast" };
-PR_OP(lt)
-= { COMPARISON("lt", infer_comparison, "Less"), .help = "x < y as bool; shapes broadcast" };
-PR_OP(le)
-= { COMPARISON("le", infer_comparison, "LessOrEqual"), .help = "x <= y as bool; shapes broadcast" };
-PR_OP(gt)
-= { COMPARISON("gt", infer_comparison, "Greater"), .help = "x > y as bool; shapes broadcast" };
-PR_OP(ge)
-= { COMPARISON("ge", infer_comparison, "GreaterOrEqual"), .help = "x >= y as bool; shapes broadcast" };
-PR_OP(logical_and)
-= { COMPARISON("logical_and", infer_logic, "And"), .help = "x and y (not 0) as bool; shapes broadcast" };
-PR_OP(logical_or)
-= { COMPARISON("logical_or", infer_logic, "Or"), .help = "x or y (not 0) as bool; shapes broadcast" };
-PR_OP(logical_xor)
-= { COMPARISON("logical_xor", infer_logic, "Xor"),
-    .help = "x ~= y of truth values as bool; shapes broadcast" };
+PR_OP(eq) = { COMPARISON("eq", infer_comparison, "Equal"), .help = "x == y as bool; shapes broadcast" };
+PR_OP(ne) = { COMPARISON("ne", infer_comparison, NULL), .help = "x ~= y as bool; shapes broadcast" };
+PR_OP(lt) = { COMPARISON("lt", infer_comparison, "Less"), .help = "x < y as bool; shapes broadcast" };
+PR_OP(le) = { COMPARISON("le", infer_comparison, "LessOrEqual"), .help = "x <= y as bool; shapes broadcast" };
+PR_OP(gt) = { COMPARISON("gt", infer_comparison, "Greater"), .help = "x > y as bool; shapes broadcast" };
+PR_OP(ge) = { COMPARISON("ge", infer_comparison, "GreaterOrEqual"),
+              .help = "x >= y as bool; shapes broadcast" };
+PR_OP(logical_and) = { COMPARISON("logical_and", infer_logic, "And"),
+                       .help = "x and y (not 0) as bool; shapes broadcast" };
+PR_OP(logical_or) = { COMPARISON("logical_or", infer_logic, "Or"),
+                      .help = "x or y (not 0) as bool; shapes broadcast" };
+PR_OP(logical_xor) = { COMPARISON("logical_xor", infer_logic, "Xor"),
+                       .help = "x ~= y of truth values as bool; shapes broadcast" };

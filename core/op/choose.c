@@ -55,8 +55,7 @@ static pr_status where_backward(pr_call *c) {
   return status;
 }
 
-PR_OP(where)
-= {
+PR_OP(where) = {
   .name = "where",
   .inputs = "condition x y",
   .outputs = "z",
@@ -85,8 +84,7 @@ static pr_status masked_fill_backward(pr_call *c) {
   return prO_gradient(c, FILLED, prO_sum_to(c, FILLED, g));
 }
 
-PR_OP(masked_fill)
-= {
+PR_OP(masked_fill) = {
   .name = "masked_fill",
   .inputs = "x mask",
   .outputs = "y",
@@ -109,8 +107,7 @@ static pr_status lerp(pr_call *c) {
   return prO_give(c, 0, prO_take2(&pr_op_add, pr_retain(c->in[0]), part));
 }
 
-PR_OP(lerp)
-= {
+PR_OP(lerp) = {
   .name = "lerp",
   .inputs = "x y weight",
   .outputs = "z",
@@ -137,8 +134,7 @@ static pr_status prelu_infer(pr_call *c) {
   return prO_output_like(c, 0, x);
 }
 
-PR_OP(prelu)
-= {
+PR_OP(prelu) = {
   .name = "prelu",
   .inputs = "x weight",
   .outputs = "y",

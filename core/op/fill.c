@@ -22,8 +22,7 @@ static pr_status infer_shape(pr_call *c, const pr_arg *shape, int64_t dtype) {
 
 static pr_status full_infer(pr_call *c) { return infer_shape(c, &c->args[0], c->args[2].integer); }
 
-PR_OP(full)
-= {
+PR_OP(full) = {
   .name = "full",
   .inputs = "",
   .outputs = "y",
@@ -43,30 +42,27 @@ static pr_status filled(pr_call *c, double value) {
 static pr_status zeros(pr_call *c) { return filled(c, 0); }
 static pr_status ones(pr_call *c) { return filled(c, 1); }
 
-PR_OP(zeros)
-= { .name = "zeros",
-    .inputs = "",
-    .outputs = "y",
-    .args = { SHAPE, DTYPE },
-    .compose = zeros,
-    .examples = "shape=2,3",
-    .help = "a tensor of zeros" };
-PR_OP(ones)
-= { .name = "ones",
-    .inputs = "",
-    .outputs = "y",
-    .args = { SHAPE, DTYPE },
-    .compose = ones,
-    .examples = "shape=2,3 dtype=i64",
-    .help = "a tensor of ones" };
+PR_OP(zeros) = { .name = "zeros",
+                 .inputs = "",
+                 .outputs = "y",
+                 .args = { SHAPE, DTYPE },
+                 .compose = zeros,
+                 .examples = "shape=2,3",
+                 .help = "a tensor of zeros" };
+PR_OP(ones) = { .name = "ones",
+                .inputs = "",
+                .outputs = "y",
+                .args = { SHAPE, DTYPE },
+                .compose = ones,
+                .examples = "shape=2,3 dtype=i64",
+                .help = "a tensor of ones" };
 
 static pr_status eye_infer(pr_call *c) {
   int64_t shape[] = { c->args[0].integer, c->args[1].given ? c->args[1].integer : c->args[0].integer };
   return prO_output(c, 0, (pr_dtype)c->args[2].integer, 2, shape);
 }
 
-PR_OP(eye)
-= {
+PR_OP(eye) = {
   .name = "eye",
   .inputs = "",
   .outputs = "y",
@@ -90,8 +86,7 @@ static pr_status arange_infer(pr_call *c) {
   return prO_output(c, 0, (pr_dtype)c->args[3].integer, 1, (int64_t[]){ (int64_t)n });
 }
 
-PR_OP(arange)
-= {
+PR_OP(arange) = {
   .name = "arange",
   .inputs = "",
   .outputs = "y",
@@ -111,8 +106,7 @@ static pr_status linspace_infer(pr_call *c) {
   return prO_output(c, 0, (pr_dtype)c->args[3].integer, 1, &c->args[2].integer);
 }
 
-PR_OP(linspace)
-= {
+PR_OP(linspace) = {
   .name = "linspace",
   .inputs = "",
   .outputs = "y",
@@ -138,10 +132,8 @@ static pr_status random_infer(pr_call *c) {
   .name = word, .inputs = "", .outputs = "y", .flags = PR_OP_RANDOM, .args = { SHAPE, DTYPE },               \
   .infer = random_infer, .examples = "shape=2,3"
 
-PR_OP(rand)
-= { RANDOM("rand"), .help = "independent numbers, uniform in [0, 1)" };
-PR_OP(randn)
-= { RANDOM("randn"), .help = "independent numbers from the standard normal distribution" };
+PR_OP(rand) = { RANDOM("rand"), .help = "independent numbers, uniform in [0, 1)" };
+PR_OP(randn) = { RANDOM("randn"), .help = "independent numbers from the standard normal distribution" };
 
 static pr_status randint_infer(pr_call *c) {
   int64_t low = c->args[0].integer, high = c->args[1].integer, span;
@@ -151,8 +143,7 @@ static pr_status randint_infer(pr_call *c) {
   return infer_shape(c, &c->args[2], c->args[3].integer);
 }
 
-PR_OP(randint)
-= {
+PR_OP(randint) = {
   .name = "randint",
   .inputs = "",
   .outputs = "y",
@@ -172,8 +163,7 @@ static pr_status randperm_infer(pr_call *c) {
   return prO_output(c, 0, PR_I64, 1, &c->args[0].integer);
 }
 
-PR_OP(randperm)
-= {
+PR_OP(randperm) = {
   .name = "randperm",
   .inputs = "",
   .outputs = "order#",
@@ -189,8 +179,7 @@ static pr_status bernoulli_infer(pr_call *c) {
   return prO_output_like(c, 0, c->in[0]);
 }
 
-PR_OP(bernoulli)
-= {
+PR_OP(bernoulli) = {
   .name = "bernoulli",
   .inputs = "p",
   .outputs = "y",
@@ -225,8 +214,7 @@ static pr_status dropout_backward(pr_call *c) {
   return prO_gradient(c, 0, prO_call(&pr_op_mul, NULL, 2, c->grad_out[0], c->out[1]));
 }
 
-PR_OP(dropout)
-= {
+PR_OP(dropout) = {
   .name = "dropout",
   .inputs = "x",
   .outputs = "y .factor",

@@ -39,7 +39,8 @@ pr_tensor *prO_sum_to(const pr_call *c, int i, pr_tensor *g) {
   pr_tensor *summed = pr_retain(g);
   if (n) {
     pr_release(summed);
-    pr_arg args[PR_MAX_ARGS] = { { .count = n, .list = dims, .given = true }, { .integer = 1, .given = true } };
+    pr_arg args[PR_MAX_ARGS] = { { .count = n, .list = dims, .given = true },
+                                 { .integer = 1, .given = true } };
     summed = prO_call(&pr_op_sum, args, 1, g); /* keepdim */
   }
   pr_release(g);

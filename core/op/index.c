@@ -21,8 +21,7 @@ static pr_status index_select_infer(pr_call *c) {
   return prO_output_ordered(c, 0, x->dtype, x->dim, shape, x);
 }
 
-PR_OP(index_select)
-= {
+PR_OP(index_select) = {
   .name = "index_select",
   .inputs = "x index#",
   .outputs = "y",
@@ -52,8 +51,7 @@ static pr_status gather_infer(pr_call *c) {
   return prO_output(c, 0, c->in[X]->dtype, c->in[INDEX]->dim, c->in[INDEX]->shape);
 }
 
-PR_OP(gather)
-= {
+PR_OP(gather) = {
   .name = "gather",
   .inputs = "x index#",
   .outputs = "y",
@@ -94,8 +92,7 @@ static pr_status scatter_add_backward(pr_call *c) {
   return prO_gradient(c, SOURCE, whole);
 }
 
-PR_OP(scatter_add)
-= {
+PR_OP(scatter_add) = {
   .name = "scatter_add",
   .inputs = "x index# source",
   .outputs = "y",
@@ -130,8 +127,7 @@ static pr_status masked_select_infer(pr_call *c) {
   return prO_output(c, 0, c->in[0]->dtype, 1, (int64_t[]){ count_true(c->in[1]) });
 }
 
-PR_OP(masked_select)
-= {
+PR_OP(masked_select) = {
   .name = "masked_select",
   .inputs = "x mask",
   .outputs = "y",
@@ -147,8 +143,7 @@ static pr_status nonzero_infer(pr_call *c) {
   return prO_output(c, 0, PR_I64, 2, (int64_t[]){ count_true(c->in[0]), c->in[0]->dim });
 }
 
-PR_OP(nonzero)
-= {
+PR_OP(nonzero) = {
   .name = "nonzero",
   .inputs = "x",
   .outputs = "index#",

@@ -33,7 +33,8 @@ pr_status prO_fail(const pr_call *c, pr_status code, const char *format, ...) {
 pr_status prO_check_ints(const pr_call *c, int arg, int n) {
   int count = c->args[arg].count;
   if (count == 0 || count == 1 || count == n) return PR_OK;
-  return prO_fail(c, PR_ERR_ARGUMENT, "option '%s' takes 1 or %d numbers, got %d", c->op->args[arg].name, n, count);
+  return prO_fail(c, PR_ERR_ARGUMENT, "option '%s' takes 1 or %d numbers, got %d", c->op->args[arg].name, n,
+                  count);
 }
 
 static pr_status axis_of(const pr_call *c, int arg, int64_t value, int dim, int *axis) {
@@ -43,10 +44,13 @@ static pr_status axis_of(const pr_call *c, int arg, int64_t value, int dim, int 
     return PR_OK;
   }
   long long shown = value < 0 ? (long long)value : PR_INDEX(value);
-  return prO_fail(c, PR_ERR_INDEX, "option '%s' is axis %lld, but the tensor has %d axes", c->op->args[arg].name, shown, dim);
+  return prO_fail(c, PR_ERR_INDEX, "option '%s' is axis %lld, but the tensor has %d axes",
+                  c->op->args[arg].name, shown, dim);
 }
 
-pr_status prO_dim(const pr_call *c, int arg, int dim, int *axis) { return axis_of(c, arg, c->args[arg].integer, dim, axis); }
+pr_status prO_dim(const pr_call *c, int arg, int dim, int *axis) {
+  return axis_of(c, arg, c->args[arg].integer, dim, axis);
+}
 
 pr_status prO_dims(const pr_call *c, int arg, int dim, bool mask[PR_MAX_DIM]) {
   const pr_arg *a = &c->args[arg];
@@ -54,7 +58,9 @@ pr_status prO_dims(const pr_call *c, int arg, int dim, bool mask[PR_MAX_DIM]) {
   for (int k = 0; k < a->count; k++) {
     int axis = 0;
     PR_TRY(axis_of(c, arg, a->list[k], dim, &axis));
-    if (mask[axis]) return prO_fail(c, PR_ERR_ARGUMENT, "option '%s' names axis %lld twice", c->op->args[arg].name, PR_INDEX(axis));
+    if (mask[axis])
+      return prO_fail(c, PR_ERR_ARGUMENT, "option '%s' names axis %lld twice", c->op->args[arg].name,
+                      PR_INDEX(axis));
     mask[axis] = true;
   }
   return PR_OK;
@@ -83,7 +89,8 @@ pr_status prO_output(pr_call *c, int k, pr_dtype dtype, int dim, const int64_t *
 }
 
 /* A specification with the layout of a freshly made tensor `like` (which is on PR_META itself). */
-pr_status prO_output_ordered(pr_call *c, int k, pr_dtype dtype, int dim, const int64_t *shape, const pr_tensor *like) {
+pr_status prO_output_ordered(pr_call *c, int k, pr_dtype dtype, int dim, const int64_t *shape,
+                             const pr_tensor *like) {
   pr_tensor *t = pr_tensor_new(dtype, PR_META, dim, shape);
   if (!t) return PR_ERR_MEMORY;
   if (like->dim == dim && prT_is_dense(like)) {
@@ -95,7 +102,8 @@ pr_status prO_output_ordered(pr_call *c, int k, pr_dtype dtype, int dim, const i
       order[at] = d;
     }
     int64_t stride = 1;
-    for (int r = dim - 1; r >= 0; r--) t->stride[order[r]] = stride, stride *= shape[order[r]] > 0 ? shape[order[r]] : 1;
+    for (int r = dim - 1; r >= 0; r--)
+      t->stride[order[r]] = stride, stride *= shape[order[r]] > 0 ? shape[order[r]] : 1;
   }
   return prO_give(c, k, t);
 }
@@ -109,7 +117,8 @@ pr_status prO_output_channels_last(pr_call *c, int k, pr_dtype dtype, int dim, c
   return prO_give(c, k, t);
 }
 
-pr_status prO_view(pr_call *c, int k, int i, int dim, const int64_t *shape, const int64_t *stride, int64_t offset) {
+pr_status prO_view(pr_call *c, int k, int i, int dim, const int64_t *shape, const int64_t *stride,
+                   int64_t offset) {
   return prO_give(c, k, prT_view(c->in[i], dim, shape, stride, offset));
 }
 
@@ -134,22 +143,24 @@ pr_status prO_need_float(const pr_call *c, int i) {
 pr_status prO_need_dtype(const pr_call *c, int i, pr_dtype dtype) {
   char name[32];
   if (c->in[i]->dtype == dtype) return PR_OK;
-  return prO_fail(c, PR_ERR_DTYPE, "%s must be %s, is %s", prO_input_name(c->op, i, name), pr_dtype_name(dtype),
-                  pr_dtype_name(c->in[i]->dtype));
+  return prO_fail(c, PR_ERR_DTYPE, "%s must be %s, is %s", prO_input_name(c->op, i, name),
+                  pr_dtype_name(dtype), pr_dtype_name(c->in[i]->dtype));
 }
 
 pr_status prO_need_same_dtype(const pr_call *c, int i, int j) {
   char a[32], b[32];
   if (!c->in[i] || !c->in[j] || c->in[i]->dtype == c->in[j]->dtype) return PR_OK;
   return prO_fail(c, PR_ERR_DTYPE, "%s is %s but %s is %s; convert one of them", prO_input_name(c->op, i, a),
-                  pr_dtype_name(c->in[i]->dtype), prO_input_name(c->op, j, b), pr_dtype_name(c->in[j]->dtype));
+                  pr_dtype_name(c->in[i]->dtype), prO_input_name(c->op, j, b),
+                  pr_dtype_name(c->in[j]->dtype));
 }
 
 pr_status prO_need_size(const pr_call *c, int i, int axis, int64_t size, const char *because) {
   char name[32];
   if (c->in[i]->shape[axis] == size) return PR_OK;
-  return prO_fail(c, PR_ERR_SHAPE, "%s must have size %lld along axis %lld (%s), has %lld", prO_input_name(c->op, i, name),
-                  (long long)size, PR_INDEX(axis), because, (long long)c->in[i]->shape[axis]);
+  return prO_fail(c, PR_ERR_SHAPE, "%s must have size %lld along axis %lld (%s), has %lld",
+                  prO_input_name(c->op, i, name), (long long)size, PR_INDEX(axis), because,
+                  (long long)c->in[i]->shape[axis]);
 }
 
 pr_status prO_broadcast(const pr_call *c, int i, int j, int *dim, int64_t shape[PR_MAX_DIM]) {
@@ -159,8 +170,8 @@ pr_status prO_broadcast(const pr_call *c, int i, int j, int *dim, int64_t shape[
     int da = d - (*dim - a->dim), db = d - (*dim - b->dim);
     int64_t na = da < 0 ? 1 : a->shape[da], nb = db < 0 ? 1 : b->shape[db];
     if (na != nb && na != 1 && nb != 1)
-      return prO_fail(c, PR_ERR_SHAPE, "shapes do not broadcast: %lld and %lld along axis %lld", (long long)na, (long long)nb,
-                      PR_INDEX(d));
+      return prO_fail(c, PR_ERR_SHAPE, "shapes do not broadcast: %lld and %lld along axis %lld",
+                      (long long)na, (long long)nb, PR_INDEX(d));
     shape[d] = na == 1 ? nb : na;
   }
   return PR_OK;

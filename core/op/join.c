@@ -41,8 +41,7 @@ static pr_status cat_backward(pr_call *c) {
   return PR_OK;
 }
 
-PR_OP(cat)
-= {
+PR_OP(cat) = {
   .name = "cat",
   .inputs = "xs*",
   .outputs = "y",
@@ -81,8 +80,7 @@ static pr_status stack(pr_call *c) {
   return status;
 }
 
-PR_OP(stack)
-= {
+PR_OP(stack) = {
   .name = "stack",
   .inputs = "xs*",
   .outputs = "y",
@@ -114,8 +112,7 @@ static pr_status tile_infer(pr_call *c) {
   return prO_output_ordered(c, 0, x->dtype, dim, shape, x);
 }
 
-PR_OP(tile)
-= {
+PR_OP(tile) = {
   .name = "tile",
   .inputs = "x",
   .outputs = "y",
@@ -140,8 +137,7 @@ static pr_status repeat_interleave_infer(pr_call *c) {
   return prO_output_ordered(c, 0, x->dtype, x->dim, shape, x);
 }
 
-PR_OP(repeat_interleave)
-= {
+PR_OP(repeat_interleave) = {
   .name = "repeat_interleave",
   .inputs = "x",
   .outputs = "y",

@@ -47,8 +47,7 @@ static pr_status pad_infer(pr_call *c) {
   return prO_output_ordered(c, 0, x->dtype, x->dim, shape, x);
 }
 
-PR_OP(pad)
-= {
+PR_OP(pad) = {
   .name = "pad",
   .inputs = "x",
   .outputs = "y",
@@ -72,8 +71,7 @@ static pr_status flip_infer(pr_call *c) {
   return prO_output_like(c, 0, c->in[X]);
 }
 
-PR_OP(flip)
-= {
+PR_OP(flip) = {
   .name = "flip",
   .inputs = "x",
   .outputs = "y",
@@ -91,8 +89,7 @@ static pr_status roll_infer(pr_call *c) {
   return prO_output_like(c, 0, c->in[X]);
 }
 
-PR_OP(roll)
-= {
+PR_OP(roll) = {
   .name = "roll",
   .inputs = "x",
   .outputs = "y",
@@ -122,10 +119,10 @@ static pr_status triangle_backward(pr_call *c) {
   .onnx = "Trilu", .examples = "x:3x4\nx:2x3x3 diagonal=1\nx:4x3 diagonal=-1",                               \
   .args = { { "diagonal", PR_ARG_INT, .help = "0: the main one; above it positive" } }
 
-PR_OP(tril)
-= { TRIANGLE("tril"), .help = "the part of the last two axes on and below a diagonal, 0 elsewhere" };
-PR_OP(triu)
-= { TRIANGLE("triu"), .help = "the part of the last two axes on and above a diagonal, 0 elsewhere" };
+PR_OP(tril) = { TRIANGLE("tril"),
+                .help = "the part of the last two axes on and below a diagonal, 0 elsewhere" };
+PR_OP(triu) = { TRIANGLE("triu"),
+                .help = "the part of the last two axes on and above a diagonal, 0 elsewhere" };
 
 /* --- shuffles
  * ------------------------------------------------------------------------------------------------------------
@@ -155,8 +152,7 @@ static pr_status pixel_shuffle_backward(pr_call *c) {
   return prO_gradient(c, X, prO_call(&pr_op_pixel_unshuffle, c->args, 1, c->grad_out[0]));
 }
 
-PR_OP(pixel_shuffle)
-= {
+PR_OP(pixel_shuffle) = {
   .name = "pixel_shuffle",
   .inputs = "x",
   .outputs = "y",
@@ -185,8 +181,7 @@ static pr_status pixel_unshuffle_backward(pr_call *c) {
   return prO_gradient(c, X, prO_call(&pr_op_pixel_shuffle, c->args, 1, c->grad_out[0]));
 }
 
-PR_OP(pixel_unshuffle)
-= {
+PR_OP(pixel_unshuffle) = {
   .name = "pixel_unshuffle",
   .inputs = "x",
   .outputs = "y",
@@ -216,8 +211,7 @@ static pr_status channel_shuffle_infer(pr_call *c) {
   return prO_output_like(c, 0, x);
 }
 
-PR_OP(channel_shuffle)
-= {
+PR_OP(channel_shuffle) = {
   .name = "channel_shuffle",
   .inputs = "x",
   .outputs = "y",
@@ -250,8 +244,7 @@ static pr_status glu(pr_call *c) {
   return prO_give(c, 0, prO_take2(&pr_op_mul, half[0], prO_take1(&pr_op_sigmoid, half[1])));
 }
 
-PR_OP(glu)
-= {
+PR_OP(glu) = {
   .name = "glu",
   .inputs = "x",
   .outputs = "y",

@@ -31,10 +31,14 @@ static void parse(name_list *names, const char *text) {
     int k = names->count++, length = 0;
     if (*text == '.') names->hidden[k] = true, text++;
     for (; *text && *text != ' '; text++) {
-      if (*text == '?') names->optional[k] = true;
-      else if (*text == '*') names->list[k] = true;
-      else if (*text == '#') names->index[k] = true;
-      else if (length < 23) names->name[k][length++] = *text;
+      if (*text == '?')
+        names->optional[k] = true;
+      else if (*text == '*')
+        names->list[k] = true;
+      else if (*text == '#')
+        names->index[k] = true;
+      else if (length < 23)
+        names->name[k][length++] = *text;
     }
   }
 }
@@ -80,14 +84,18 @@ const pr_op *pr_op_find(const char *name) {
   while (low <= high) {
     int middle = (low + high) / 2, order = strcmp(name, pr_op_list[middle]->name);
     if (order == 0) return pr_op_list[middle];
-    if (order < 0) high = middle - 1;
-    else low = middle + 1;
+    if (order < 0)
+      high = middle - 1;
+    else
+      low = middle + 1;
   }
   const char *names[256];
   for (int i = 0; i < pr_op_count && i < 256; i++) names[i] = pr_op_list[i]->name;
   const char *nearest = pr_nearest(name, names, pr_op_count < 256 ? pr_op_count : 256);
-  if (nearest) pr_fail(PR_ERR_ARGUMENT, "there is no operator '%s'; did you mean '%s'?", name, nearest);
-  else pr_fail(PR_ERR_ARGUMENT, "there is no operator '%s'", name);
+  if (nearest)
+    pr_fail(PR_ERR_ARGUMENT, "there is no operator '%s'; did you mean '%s'?", name, nearest);
+  else
+    pr_fail(PR_ERR_ARGUMENT, "there is no operator '%s'", name);
   return NULL;
 }
 
@@ -126,9 +134,12 @@ bool prO_outputs_listed(const pr_op *op) {
 const char *prO_input_name(const pr_op *op, int i, char text[32]) {
   const name_list *in = &names_of(op)->in;
   int k = input_slot(op, i);
-  if (k < 0) snprintf(text, 32, "input %lld", PR_INDEX(i));
-  else if (in->list[k]) snprintf(text, 32, "%s[%lld]", in->name[k], PR_INDEX(i - k));
-  else snprintf(text, 32, "%s", in->name[k]);
+  if (k < 0)
+    snprintf(text, 32, "input %lld", PR_INDEX(i));
+  else if (in->list[k])
+    snprintf(text, 32, "%s[%lld]", in->name[k], PR_INDEX(i - k));
+  else
+    snprintf(text, 32, "%s", in->name[k]);
   return text;
 }
 

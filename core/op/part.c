@@ -88,8 +88,7 @@ static pr_status select_backward(pr_call *c) {
   return part_backward(c, at, false);
 }
 
-PR_OP(select)
-= {
+PR_OP(select) = {
   .name = "select",
   .inputs = "x",
   .outputs = "y",
@@ -172,8 +171,7 @@ static pr_status narrow_backward(pr_call *c) {
   return part_backward(c, at, true);
 }
 
-PR_OP(narrow)
-= {
+PR_OP(narrow) = {
   .name = "narrow",
   .inputs = "x",
   .outputs = "y",
@@ -212,8 +210,7 @@ static pr_status slice(pr_call *c) {
       prO_call(&pr_op_narrow, PRO_ARGS(PRO_INT(axis), PRO_INT(start), PRO_INT(length), PRO_INT(step)), 1, x));
 }
 
-PR_OP(slice)
-= {
+PR_OP(slice) = {
   .name = "slice",
   .inputs = "x",
   .outputs = "y",
@@ -294,8 +291,7 @@ static pr_status split_backward(pr_call *c) {
   return gather_parts(c, axis, true);
 }
 
-PR_OP(split)
-= {
+PR_OP(split) = {
   .name = "split",
   .inputs = "x",
   .outputs = "ys*",
@@ -332,8 +328,7 @@ static pr_status chunk(pr_call *c) {
   return status;
 }
 
-PR_OP(chunk)
-= {
+PR_OP(chunk) = {
   .name = "chunk",
   .inputs = "x",
   .outputs = "ys*",
@@ -365,8 +360,7 @@ static pr_status unbind_backward(pr_call *c) {
   return gather_parts(c, axis, false);
 }
 
-PR_OP(unbind)
-= {
+PR_OP(unbind) = {
   .name = "unbind",
   .inputs = "x",
   .outputs = "ys*",

@@ -59,42 +59,36 @@ static pr_status infer_element(pr_call *c) {
 #define ALL_FORMS "x:2x3x4\nx:2x3x4 dim=1 keepdim=true\nx:2x3x4 dim=-1,0"
 #define SHAPES    "x without the axes `dim` (with size 1 where keepdim); no axes: a number"
 
-PR_OP(sum)
-= { REDUCTION("sum", infer_total, NULL, "ReduceSum"), .args = { AXES_ARGS }, .examples = ALL_FORMS,
-    .help = "sum over axes: " SHAPES "\nSums of integers and bools are i64." };
-PR_OP(mean)
-= { REDUCTION("mean", infer_float, NULL, "ReduceMean"), .args = { AXES_ARGS }, .examples = ALL_FORMS,
-    .help = "mean over axes: " SHAPES };
-PR_OP(amax)
-= { REDUCTION("amax", infer_element, "x y", "ReduceMax"), .args = { AXES_ARGS }, .examples = ALL_FORMS,
-    .help = "largest element over axes: " SHAPES "\nEqual ones share the gradient." };
-PR_OP(amin)
-= { REDUCTION("amin", infer_element, "x y", "ReduceMin"), .args = { AXES_ARGS }, .examples = ALL_FORMS,
-    .help = "smallest element over axes: " SHAPES "\nEqual ones share the gradient." };
-PR_OP(prod)
-= { REDUCTION("prod", infer_total, "x", "ReduceProd"), .args = { AXES_ARGS }, .examples = ALL_FORMS,
-    .help = "product over axes: " SHAPES };
-PR_OP(logsumexp)
-= { REDUCTION("logsumexp", infer_float, "x y", "ReduceLogSumExp"), .args = { AXES_ARGS },
-    .examples = ALL_FORMS, .help = "log(sum(exp(x))) over axes, without overflow: " SHAPES };
-PR_OP(any)
-= { REDUCTION("any", infer_bool, NULL, NULL), .args = { AXES_ARGS }, .flags = PR_OP_NO_GRADIENT,
-    .examples = "x:3x4%2\nx:3x4%2 dim=1", .help = "is any element not 0, over axes (bool): " SHAPES };
-PR_OP(all)
-= { REDUCTION("all", infer_bool, NULL, NULL), .args = { AXES_ARGS }, .flags = PR_OP_NO_GRADIENT,
-    .examples = "x:3x4%2\nx:3x4%2 dim=1", .help = "are all elements not 0, over axes (bool): " SHAPES };
+PR_OP(sum) = { REDUCTION("sum", infer_total, NULL, "ReduceSum"), .args = { AXES_ARGS }, .examples = ALL_FORMS,
+               .help = "sum over axes: " SHAPES "\nSums of integers and bools are i64." };
+PR_OP(mean) = { REDUCTION("mean", infer_float, NULL, "ReduceMean"), .args = { AXES_ARGS },
+                .examples = ALL_FORMS, .help = "mean over axes: " SHAPES };
+PR_OP(amax) = { REDUCTION("amax", infer_element, "x y", "ReduceMax"), .args = { AXES_ARGS },
+                .examples = ALL_FORMS,
+                .help = "largest element over axes: " SHAPES "\nEqual ones share the gradient." };
+PR_OP(amin) = { REDUCTION("amin", infer_element, "x y", "ReduceMin"), .args = { AXES_ARGS },
+                .examples = ALL_FORMS,
+                .help = "smallest element over axes: " SHAPES "\nEqual ones share the gradient." };
+PR_OP(prod) = { REDUCTION("prod", infer_total, "x", "ReduceProd"), .args = { AXES_ARGS },
+                .examples = ALL_FORMS, .help = "product over axes: " SHAPES };
+PR_OP(logsumexp) = { REDUCTION("logsumexp", infer_float, "x y", "ReduceLogSumExp"), .args = { AXES_ARGS },
+                     .examples = ALL_FORMS, .help = "log(sum(exp(x))) over axes, without overflow: " SHAPES };
+PR_OP(any) = { REDUCTION("any", infer_bool, NULL, NULL), .args = { AXES_ARGS }, .flags = PR_OP_NO_GRADIENT,
+               .examples = "x:3x4%2\nx:3x4%2 dim=1",
+               .help = "is any element not 0, over axes (bool): " SHAPES };
+PR_OP(all) = { REDUCTION("all", infer_bool, NULL, NULL), .args = { AXES_ARGS }, .flags = PR_OP_NO_GRADIENT,
+               .examples = "x:3x4%2\nx:3x4%2 dim=1",
+               .help = "are all elements not 0, over axes (bool): " SHAPES };
 
 #define UNBIASED                                                                                             \
   { "unbiased", PR_ARG_BOOL, .integer = 1, .help = "divide by n - 1, not n" }
-PR_OP(var)
-= {
+PR_OP(var) = {
   REDUCTION("var", infer_float, "x", NULL),
   .args = { AXES_ARGS, UNBIASED },
   .examples = "x:2x3x4\nx:2x3x4 dim=1 keepdim=true\nx:2x3x4 dim=2,0 unbiased=false",
   .help = "variance over axes: " SHAPES "\nsum((x - mean)^2) / (n - 1), or / n where not unbiased.",
 };
-PR_OP(std)
-= {
+PR_OP(std) = {
   REDUCTION("std", infer_float, "x y", NULL),
   .args = { AXES_ARGS, UNBIASED },
   .examples = "x:2x3x4\nx:2x3x4 dim=1 keepdim=true\nx:2x3x4 dim=2,0 unbiased=false",
@@ -108,8 +102,7 @@ static pr_status infer_norm(pr_call *c) {
   return infer_float(c);
 }
 
-PR_OP(norm)
-= {
+PR_OP(norm) = {
   REDUCTION("norm", infer_norm, "x y", NULL),
   .args = { AXES_ARGS,
             { "ord", PR_ARG_REAL, .real = 2, .help = "p; inf: the largest; 0: how many are not 0" } },
@@ -143,14 +136,12 @@ static pr_status infer_position(pr_call *c) {
   .args = { { "dim", PR_ARG_DIM, .help = "axis; none: all elements, row by row" },                           \
             { "keepdim", PR_ARG_BOOL, .help = "keep it with size 1" } }
 
-PR_OP(argmax)
-= { POSITION("argmax", "ArgMax"), .help =
-                                      "position of the largest element along an axis (i64): x without `dim`\n"
-                                      "Of equal ones the first; a NaN counts as largest." };
-PR_OP(argmin)
-= { POSITION("argmin", "ArgMin"),
-    .help = "position of the smallest element along an axis (i64): x without `dim`\n"
-            "Of equal ones the first; a NaN counts as smallest." };
+PR_OP(argmax) = { POSITION("argmax", "ArgMax"),
+                  .help = "position of the largest element along an axis (i64): x without `dim`\n"
+                          "Of equal ones the first; a NaN counts as largest." };
+PR_OP(argmin) = { POSITION("argmin", "ArgMin"),
+                  .help = "position of the smallest element along an axis (i64): x without `dim`\n"
+                          "Of equal ones the first; a NaN counts as smallest." };
 
 static pr_status infer_cumsum(pr_call *c) {
   int axis;
@@ -159,8 +150,7 @@ static pr_status infer_cumsum(pr_call *c) {
   return prO_output(c, 0, PR_I64, c->in[0]->dim, c->in[0]->shape);
 }
 
-PR_OP(cumsum)
-= {
+PR_OP(cumsum) = {
   .name = "cumsum",
   .inputs = "x",
   .outputs = "y",

@@ -12,8 +12,7 @@ static pr_status sort_infer(pr_call *c) {
   return prO_output(c, 1, PR_I64, x->dim, x->shape);
 }
 
-PR_OP(sort)
-= {
+PR_OP(sort) = {
   .name = "sort",
   .inputs = "x",
   .outputs = "values order#",
@@ -39,8 +38,7 @@ static pr_status topk_infer(pr_call *c) {
   return prO_output(c, 1, PR_I64, x->dim, shape);
 }
 
-PR_OP(topk)
-= {
+PR_OP(topk) = {
   .name = "topk",
   .inputs = "x",
   .outputs = "values index#",

@@ -187,117 +187,88 @@ static pr_status cast_backward(pr_call *c) {
   .name = word, .inputs = "x", .outputs = "y", .saves = saved, .infer = shape_rule, .onnx = onnx_name,       \
   .examples = example
 
-PR_OP(relu)
-= { MAP("relu", infer_number, "y", "Relu", "x:3x4"), .help = "max(x, 0)" };
-PR_OP(relu6)
-= { MAP("relu6", infer_number, "y", NULL, "x:3x4"), .help = "min(max(x, 0), 6)" };
-PR_OP(sigmoid)
-= { MAP("sigmoid", infer_float, "y", "Sigmoid", "x:3x4"), .help = "1 / (1 + exp(-x))" };
-PR_OP(tanh)
-= { MAP("tanh", infer_float, "y", "Tanh", "x:3x4"), .help = "hyperbolic tangent of x" };
-PR_OP(silu)
-= { MAP("silu", infer_float, "x", NULL, "x:3x4"),
-    .help = "x * sigmoid(x), also called swish (Ramachandran et al. 2017)" };
-PR_OP(hardsigmoid)
-= { MAP("hardsigmoid", infer_float, "y", NULL, "x:3x4"), .help = "min(max(x + 3, 0), 6) / 6" };
-PR_OP(hardswish)
-= { MAP("hardswish", infer_float, "x", "HardSwish", "x:3x4"),
-    .help = "x * min(max(x + 3, 0), 6) / 6 (Howard et al., MobileNetV3, 2019)" };
-PR_OP(gelu)
-= {
+PR_OP(relu) = { MAP("relu", infer_number, "y", "Relu", "x:3x4"), .help = "max(x, 0)" };
+PR_OP(relu6) = { MAP("relu6", infer_number, "y", NULL, "x:3x4"), .help = "min(max(x, 0), 6)" };
+PR_OP(sigmoid) = { MAP("sigmoid", infer_float, "y", "Sigmoid", "x:3x4"), .help = "1 / (1 + exp(-x))" };
+PR_OP(tanh) = { MAP("tanh", infer_float, "y", "Tanh", "x:3x4"), .help = "hyperbolic tangent of x" };
+PR_OP(silu) = { MAP("silu", infer_float, "x", NULL, "x:3x4"),
+                .help = "x * sigmoid(x), also called swish (Ramachandran et al. 2017)" };
+PR_OP(hardsigmoid) = { MAP("hardsigmoid", infer_float, "y", NULL, "x:3x4"),
+                       .help = "min(max(x + 3, 0), 6) / 6" };
+PR_OP(hardswish) = { MAP("hardswish", infer_float, "x", "HardSwish", "x:3x4"),
+                     .help = "x * min(max(x + 3, 0), 6) / 6 (Howard et al., MobileNetV3, 2019)" };
+PR_OP(gelu) = {
   MAP("gelu", infer_float, "x", "Gelu", "x:3x4\nx:5 approximate=tanh"),
   .args = { { "approximate", PR_ARG_CHOICE, .choices = "none tanh", .help = "exact, or the tanh formula" } },
   .help = "x * Phi(x), Phi the standard normal distribution (Hendrycks & Gimpel 2016)\n"
           "approximate = \"tanh\": 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))",
 };
-PR_OP(elu)
-= {
+PR_OP(elu) = {
   MAP("elu", infer_float, "x", "Elu", "x:3x4 alpha=0.7"),
   .args = { { "alpha", PR_ARG_REAL, .real = 1 } },
   .help = "x where x > 0, else alpha (exp(x) - 1) (Clevert et al. 2015)",
 };
-PR_OP(selu)
-= { MAP("selu", infer_float, "x", "Selu", "x:3x4"),
-    .help = "1.0507 * elu(x, 1.6733) (Klambauer et al., Self-normalizing neural networks, 2017)" };
-PR_OP(softplus)
-= {
+PR_OP(selu) = {
+  MAP("selu", infer_float, "x", "Selu", "x:3x4"),
+  .help = "1.0507 * elu(x, 1.6733) (Klambauer et al., Self-normalizing neural networks, 2017)"
+};
+PR_OP(softplus) = {
   MAP("softplus", infer_softplus, "x", "Softplus", "x:3x4\nx:5 beta=2 threshold=1"),
   .args = { { "beta", PR_ARG_REAL, .real = 1 },
             { "threshold", PR_ARG_REAL, .real = 20, .help = "x above: y = x" } },
   .help = "log(1 + exp(beta x)) / beta; x itself where beta x > threshold",
 };
-PR_OP(leaky_relu)
-= {
+PR_OP(leaky_relu) = {
   MAP("leaky_relu", infer_float, "x", "LeakyRelu", "x:3x4 negative_slope=0.1"),
   .args = { { "negative_slope", PR_ARG_REAL, .real = 0.01 } },
   .help = "x where x > 0, else negative_slope * x",
 };
-PR_OP(mish)
-= { MAP("mish", infer_float, "x", "Mish", "x:3x4"), .help = "x * tanh(softplus(x)) (Misra 2019)" };
-PR_OP(hardtanh)
-= {
+PR_OP(mish) = { MAP("mish", infer_float, "x", "Mish", "x:3x4"),
+                .help = "x * tanh(softplus(x)) (Misra 2019)" };
+PR_OP(hardtanh) = {
   MAP("hardtanh", infer_bounds, "x", "Clip", "x:3x4 min_val=-0.5 max_val=0.7"),
   .args = { { "min_val", PR_ARG_REAL, .real = -1 }, { "max_val", PR_ARG_REAL, .real = 1 } },
   .help = "x cut to min_val..max_val; no gradient at and beyond the bounds",
 };
-PR_OP(exp)
-= { MAP("exp", infer_float, "y", "Exp", "x:3x4"), .help = "e to the power x" };
-PR_OP(log)
-= { MAP("log", infer_float, "x", "Log", "x:3x4>0.1"), .help = "natural logarithm of x" };
-PR_OP(log1p)
-= { MAP("log1p", infer_float, "x", NULL, "x:3x4>-0.9"), .help = "log(1 + x), exact for small x" };
-PR_OP(sqrt)
-= { MAP("sqrt", infer_float, "y", "Sqrt", "x:3x4>0.1"), .help = "square root of x" };
-PR_OP(rsqrt)
-= { MAP("rsqrt", infer_float, "y", NULL, "x:3x4>0.1"), .help = "1 / sqrt(x)" };
-PR_OP(abs)
-= { MAP("abs", infer_number, "x", "Abs", "x:3x4"), .help = "absolute value of x" };
-PR_OP(neg)
-= { MAP("neg", infer_number, NULL, "Neg", "x:3x4"), .help = "-x" };
-PR_OP(square)
-= { MAP("square", infer_number, "x", NULL, "x:3x4"), .help = "x * x" };
-PR_OP(reciprocal)
-= { MAP("reciprocal", infer_float, "y", "Reciprocal", "x:3x4>0.2"), .help = "1 / x" };
-PR_OP(sin)
-= { MAP("sin", infer_float, "x", "Sin", "x:3x4"), .help = "sine of x (radians)" };
-PR_OP(cos)
-= { MAP("cos", infer_float, "x", "Cos", "x:3x4"), .help = "cosine of x (radians)" };
-PR_OP(erf)
-= { MAP("erf", infer_float, "x", "Erf", "x:3x4"), .help = "error function of x" };
-PR_OP(sign)
-= { MAP("sign", infer_number, NULL, "Sign", "x:3x4"), .help = "-1, 0 or 1; gradient 0" };
-PR_OP(floor)
-= { MAP("floor", infer_number, NULL, "Floor", "x:3x4"), .help = "largest integer <= x; gradient 0" };
-PR_OP(ceil)
-= { MAP("ceil", infer_number, NULL, "Ceil", "x:3x4"), .help = "smallest integer >= x; gradient 0" };
-PR_OP(round)
-= { MAP("round", infer_number, NULL, "Round", "x:3x4"),
-    .help = "nearest integer, halves to even; gradient 0" };
-PR_OP(clamp)
-= {
+PR_OP(exp) = { MAP("exp", infer_float, "y", "Exp", "x:3x4"), .help = "e to the power x" };
+PR_OP(log) = { MAP("log", infer_float, "x", "Log", "x:3x4>0.1"), .help = "natural logarithm of x" };
+PR_OP(log1p) = { MAP("log1p", infer_float, "x", NULL, "x:3x4>-0.9"),
+                 .help = "log(1 + x), exact for small x" };
+PR_OP(sqrt) = { MAP("sqrt", infer_float, "y", "Sqrt", "x:3x4>0.1"), .help = "square root of x" };
+PR_OP(rsqrt) = { MAP("rsqrt", infer_float, "y", NULL, "x:3x4>0.1"), .help = "1 / sqrt(x)" };
+PR_OP(abs) = { MAP("abs", infer_number, "x", "Abs", "x:3x4"), .help = "absolute value of x" };
+PR_OP(neg) = { MAP("neg", infer_number, NULL, "Neg", "x:3x4"), .help = "-x" };
+PR_OP(square) = { MAP("square", infer_number, "x", NULL, "x:3x4"), .help = "x * x" };
+PR_OP(reciprocal) = { MAP("reciprocal", infer_float, "y", "Reciprocal", "x:3x4>0.2"), .help = "1 / x" };
+PR_OP(sin) = { MAP("sin", infer_float, "x", "Sin", "x:3x4"), .help = "sine of x (radians)" };
+PR_OP(cos) = { MAP("cos", infer_float, "x", "Cos", "x:3x4"), .help = "cosine of x (radians)" };
+PR_OP(erf) = { MAP("erf", infer_float, "x", "Erf", "x:3x4"), .help = "error function of x" };
+PR_OP(sign) = { MAP("sign", infer_number, NULL, "Sign", "x:3x4"), .help = "-1, 0 or 1; gradient 0" };
+PR_OP(floor) = { MAP("floor", infer_number, NULL, "Floor", "x:3x4"),
+                 .help = "largest integer <= x; gradient 0" };
+PR_OP(ceil) = { MAP("ceil", infer_number, NULL, "Ceil", "x:3x4"),
+                .help = "smallest integer >= x; gradient 0" };
+PR_OP(round) = { MAP("round", infer_number, NULL, "Round", "x:3x4"),
+                 .help = "nearest integer, halves to even; gradient 0" };
+PR_OP(clamp) = {
   MAP("clamp", infer_bounds, "x", "Clip", "x:3x4 min=-0.5 max=0.7\nx:5 min=0"),
   .args = { { "min", PR_ARG_REAL, .real = -INFINITY }, { "max", PR_ARG_REAL, .real = INFINITY } },
   .help = "x cut to min..max; gradient 1 at and inside the bounds",
 };
-PR_OP(pow)
-= {
+PR_OP(pow) = {
   MAP("pow", infer_number, "x", "Pow", "x:3x4 exponent=3\nx:3x4>0.1 exponent=-0.5"),
   .args = { { "exponent", PR_ARG_REAL, .required = true } },
   .help = "x to the power of a number (pow2 takes a tensor of exponents)",
 };
-PR_OP(cast)
-= {
+PR_OP(cast) = {
   MAP("cast", infer_cast, NULL, "Cast", "x:3x4 dtype=f64"),
   .args = { { "dtype", PR_ARG_CHOICE, .required = true, .choices = "f32 f64 bf16 i64 i32 u8 bool" } },
   .backward = cast_backward,
   .help = "x as another dtype; to integers cuts towards zero, to bool is x != 0",
 };
-PR_OP(logical_not)
-= { MAP("logical_not", infer_bool, NULL, "Not", "x:6%2"), .flags = PR_OP_NO_GRADIENT,
-    .help = "true where x is 0 (bool)" };
-PR_OP(isnan)
-= { MAP("isnan", infer_bool, NULL, "IsNaN", "x:3x4"), .flags = PR_OP_NO_GRADIENT,
-    .help = "true where x is not a number (bool)" };
-PR_OP(isfinite)
-= { MAP("isfinite", infer_bool, NULL, NULL, "x:3x4"), .flags = PR_OP_NO_GRADIENT,
-    .help = "true where x is neither infinite nor NaN (bool)" };
+PR_OP(logical_not) = { MAP("logical_not", infer_bool, NULL, "Not", "x:6%2"), .flags = PR_OP_NO_GRADIENT,
+                       .help = "true where x is 0 (bool)" };
+PR_OP(isnan) = { MAP("isnan", infer_bool, NULL, "IsNaN", "x:3x4"), .flags = PR_OP_NO_GRADIENT,
+                 .help = "true where x is not a number (bool)" };
+PR_OP(isfinite) = { MAP("isfinite", infer_bool, NULL, NULL, "x:3x4"), .flags = PR_OP_NO_GRADIENT,
+                    .help = "true where x is neither infinite nor NaN (bool)" };

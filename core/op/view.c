@@ -91,8 +91,7 @@ static pr_tensor *shaped_back(const pr_call *c, pr_tensor *g) {
 
 static pr_status reshape_backward(pr_call *c) { return prO_gradient(c, X, shaped_back(c, c->grad_out[0])); }
 
-PR_OP(reshape)
-= {
+PR_OP(reshape) = {
   .name = "reshape",
   .inputs = "x",
   .outputs = "y",
@@ -128,8 +127,7 @@ static pr_status flatten(pr_call *c) {
   return prO_give(c, 0, prO_call(&pr_op_reshape, PRO_ARGS(PRO_LIST(dim, shape)), 1, x));
 }
 
-PR_OP(flatten)
-= {
+PR_OP(flatten) = {
   .name = "flatten",
   .inputs = "x",
   .outputs = "y",
@@ -165,8 +163,7 @@ static pr_status unflatten(pr_call *c) {
   return prO_give(c, 0, prO_call(&pr_op_reshape, PRO_ARGS(PRO_LIST(dim, shape)), 1, x));
 }
 
-PR_OP(unflatten)
-= {
+PR_OP(unflatten) = {
   .name = "unflatten",
   .inputs = "x",
   .outputs = "y",
@@ -185,8 +182,7 @@ static pr_status contiguous_infer(pr_call *c) {
 
 static pr_status pass_backward(pr_call *c) { return prO_gradient(c, X, pr_retain(c->grad_out[0])); }
 
-PR_OP(contiguous)
-= {
+PR_OP(contiguous) = {
   .name = "contiguous",
   .inputs = "x",
   .outputs = "y",
@@ -229,8 +225,7 @@ static pr_status permute_backward(pr_call *c) {
       c, X, prO_call(&pr_op_permute, PRO_ARGS(PRO_LIST(c->in[X]->dim, inverse)), 1, c->grad_out[0]));
 }
 
-PR_OP(permute)
-= {
+PR_OP(permute) = {
   .name = "permute",
   .inputs = "x",
   .outputs = "y",
@@ -257,8 +252,7 @@ static pr_status transpose(pr_call *c) {
   return give_permuted(c, order);
 }
 
-PR_OP(transpose)
-= {
+PR_OP(transpose) = {
   .name = "transpose",
   .inputs = "x",
   .outputs = "y",
@@ -280,8 +274,7 @@ static pr_status movedim(pr_call *c) {
   return give_permuted(c, order);
 }
 
-PR_OP(movedim)
-= {
+PR_OP(movedim) = {
   .name = "movedim",
   .inputs = "x",
   .outputs = "y",
@@ -309,8 +302,7 @@ static pr_status squeeze_dims_infer(pr_call *c) {
   return prO_view(c, 0, X, dim, shape, stride, x->offset);
 }
 
-PR_OP(squeeze_dims)
-= {
+PR_OP(squeeze_dims) = {
   .name = "squeeze_dims",
   .inputs = "x",
   .outputs = "y",
@@ -338,8 +330,7 @@ static pr_status squeeze(pr_call *c) {
   return prO_give(c, 0, prO_call(&pr_op_squeeze_dims, PRO_ARGS(PRO_LIST(n, dims)), 1, x));
 }
 
-PR_OP(squeeze)
-= {
+PR_OP(squeeze) = {
   .name = "squeeze",
   .inputs = "x",
   .outputs = "y",
@@ -364,8 +355,7 @@ static pr_status unsqueeze_infer(pr_call *c) {
   return prO_view(c, 0, X, x->dim + 1, shape, stride, x->offset);
 }
 
-PR_OP(unsqueeze)
-= {
+PR_OP(unsqueeze) = {
   .name = "unsqueeze",
   .inputs = "x",
   .outputs = "y",
@@ -401,8 +391,7 @@ static pr_status expand_backward(pr_call *c) {
   return prO_gradient(c, X, prO_sum_to(c, X, pr_retain(c->grad_out[0])));
 }
 
-PR_OP(expand)
-= {
+PR_OP(expand) = {
   .name = "expand",
   .inputs = "x",
   .outputs = "y",

@@ -9,11 +9,18 @@
 
 /* --- coupling ---------------------------------------------------------------------------------------------------------- */
 
-pr_status prP_node_coupling(pr_pruning *pruning, int n, pr_call *call, prC_value **room, pr_coupling *coupling) {
+pr_status prP_node_coupling(pr_pruning *pruning, int n, pr_call *call, prC_value **room,
+                            pr_coupling *coupling) {
   const pr_graph_node *node = &pruning->graph->nodes[n];
   PR_TRY(prG_node_call(pruning->graph, node, call));
-  *coupling = (pr_coupling){ .algebra = &pruning->algebra, .call = call, .node = n, .inputs = node->n_in, .outputs = node->n_out,
-                             .in = room, .out = room + node->n_in, .slots = pruning->slots[n] };
+  *coupling = (pr_coupling){ .algebra = &pruning->algebra,
+                             .call = call,
+                             .node = n,
+                             .inputs = node->n_in,
+                             .outputs = node->n_out,
+                             .in = room,
+                             .out = room + node->n_in,
+                             .slots = pruning->slots[n] };
   for (int i = 0; i < node->n_in; i++) room[i] = node->in[i] < 0 ? NULL : &pruning->values[node->in[i]];
   for (int k = 0; k < node->n_out; k++) room[node->n_in + k] = &pruning->values[node->out[k]];
   return PR_OK;
@@ -35,7 +42,8 @@ static void couple_node(pr_pruning *pruning, int n, pr_coupling *coupling) {
 static int most_tensors(const pr_graph *graph) {
   int most = 1;
   for (int n = 0; n < graph->n_nodes; n++)
-    if (graph->nodes[n].n_in + graph->nodes[n].n_out > most) most = graph->nodes[n].n_in + graph->nodes[n].n_out;
+    if (graph->nodes[n].n_in + graph->nodes[n].n_out > most)
+      most = graph->nodes[n].n_in + graph->nodes[n].n_out;
   return most;
 }
 
@@ -43,9 +51,12 @@ pr_status prP_couple(pr_pruning *pruning) {
   const pr_graph *graph = pruning->graph;
   for (int v = 0; v < graph->n_values; v++) {
     const pr_graph_value *value = &graph->values[v];
-    if (value->kind == PR_VALUE_PARAMETER) prC_value_parameter(&pruning->values[v], value->dim, value->shape);
-    else if (value->kind == PR_VALUE_CONSTANT) prC_value_constant(&pruning->values[v], value->dim, value->shape);
-    else prC_value_activation(&pruning->values[v], value->dim, value->shape);
+    if (value->kind == PR_VALUE_PARAMETER)
+      prC_value_parameter(&pruning->values[v], value->dim, value->shape);
+    else if (value->kind == PR_VALUE_CONSTANT)
+      prC_value_constant(&pruning->values[v], value->dim, value->shape);
+    else
+      prC_value_activation(&pruning->values[v], value->dim, value->shape);
   }
   int most = most_tensors(graph);
   prC_value **room = PRB_ARRAY(prC_value *, most);
@@ -58,7 +69,8 @@ pr_status prP_couple(pr_pruning *pruning) {
     prG_call_free(&call);
     status = pruning->algebra.status;
   }
-  for (int k = 0; k < graph->n_outputs; k++) prC_value_pin(&pruning->algebra, &pruning->values[graph->outputs[k]]);
+  for (int k = 0; k < graph->n_outputs; k++)
+    prC_value_pin(&pruning->algebra, &pruning->values[graph->outputs[k]]);
   PRB_ARRAY_FREE(room, most);
   return status ? status : pruning->algebra.status;
 }
@@ -76,7 +88,8 @@ pr_pruning *pr_pruning_new(pr_graph *graph) {
   pruning->values = PRB_ARRAY(prC_value, graph->n_values);
   pruning->slots = PRB_ARRAY(prC_slots *, graph->n_nodes);
   pr_status status = pruning->values && pruning->slots ? prP_couple(pruning) : PR_ERR_MEMORY;
-  if (!status) status = prC_units_open(&pruning->units, &pruning->algebra, pruning->values, graph->n_values, false);
+  if (!status)
+    status = prC_units_open(&pruning->units, &pruning->algebra, pruning->values, graph->n_values, false);
   if (!status) return pruning;
   pr_pruning_free(pruning);
   return NULL;
@@ -110,13 +123,16 @@ void pr_group_free(pr_group *group) {
 
 pr_status prP_group_check(const pr_group *group) {
   if (group->generation == group->pruning->generation) return PR_OK;
-  return pr_fail(PR_ERR_STATE, "the graph was pruned after this group was made; ask the graph for the group again");
+  return pr_fail(PR_ERR_STATE,
+                 "the graph was pruned after this group was made; ask the graph for the group again");
 }
 
-/* Why position `index` has no unit: the note of a rule that pinned its label, else what is pinned everywhere. */
+/* Why position `index` has no unit: the note of a rule that pinned its label, else what is pinned everywhere.
+ */
 static pr_status pinned(pr_pruning *pruning, int value, int axis, int64_t index) {
   return pr_fail(PR_ERR_ARGUMENT,
-                 "index %lld of axis %lld of '%s' cannot be removed: it is pinned (inputs and outputs of the model, kernel and space axes, and what "
+                 "index %lld of axis %lld of '%s' cannot be removed: it is pinned (inputs and outputs of the "
+                 "model, kernel and space axes, and what "
                  "an operator mixes with other values stay; graph:why tells more)",
                  PR_INDEX(index), PR_INDEX(axis), prG_value_name(pruning->graph, value));
 }
@@ -143,14 +159,17 @@ static int ascending(const void *a, const void *b) {
 
 pr_group *pr_group_of(pr_pruning *pruning, int value, int axis, const int64_t *index, int64_t n) {
   const pr_graph_value *v = &pruning->graph->values[value];
-  if (v->tensor && !(v->tensor->dim == v->dim && memcmp(v->tensor->shape, v->shape, (size_t)v->dim * sizeof *v->shape) == 0)) {
-    pr_fail(PR_ERR_STATE, "'%s' has changed its shape since the graph was made; trace the model again (prune.graph)",
+  if (v->tensor && !(v->tensor->dim == v->dim &&
+                     memcmp(v->tensor->shape, v->shape, (size_t)v->dim * sizeof *v->shape) == 0)) {
+    pr_fail(PR_ERR_STATE,
+            "'%s' has changed its shape since the graph was made; trace the model again (prune.graph)",
             prG_value_name(pruning->graph, value));
     return NULL;
   }
   if (axis < 0) axis += v->dim;
   if (axis < 0 || axis >= v->dim) {
-    pr_fail(PR_ERR_INDEX, "'%s' has %d axes, there is no axis %lld", prG_value_name(pruning->graph, value), v->dim, PR_INDEX(axis));
+    pr_fail(PR_ERR_INDEX, "'%s' has %d axes, there is no axis %lld", prG_value_name(pruning->graph, value),
+            v->dim, PR_INDEX(axis));
     return NULL;
   }
   pr_group *group = group_new(pruning, (int32_t)n);
@@ -158,8 +177,9 @@ pr_group *pr_group_of(pr_pruning *pruning, int value, int axis, const int64_t *i
   int32_t kept = 0;
   for (int64_t i = 0; i < n; i++) {
     if (index[i] < 0 || index[i] >= v->shape[axis]) {
-      pr_fail(PR_ERR_INDEX, "index %lld is outside axis %lld of '%s', which has size %lld", PR_INDEX(index[i]), PR_INDEX(axis),
-              prG_value_name(pruning->graph, value), (long long)v->shape[axis]);
+      pr_fail(PR_ERR_INDEX, "index %lld is outside axis %lld of '%s', which has size %lld",
+              PR_INDEX(index[i]), PR_INDEX(axis), prG_value_name(pruning->graph, value),
+              (long long)v->shape[axis]);
       return pr_group_free(group), NULL;
     }
     int32_t unit = unit_at(pruning, value, axis, index[i]);
@@ -270,10 +290,12 @@ int64_t pr_part_indices(const pr_part *part, int64_t *index) {
 pr_tensor *pr_part_rows(const pr_group *group, const pr_part *part, const pr_tensor *source) {
   if (prP_group_check(group)) return NULL;
   const pr_graph_value *value = &group->pruning->graph->values[part->value];
-  if (source->dim != value->dim || memcmp(source->shape, value->shape, (size_t)value->dim * sizeof *value->shape)) {
+  if (source->dim != value->dim ||
+      memcmp(source->shape, value->shape, (size_t)value->dim * sizeof *value->shape)) {
     char got[PR_SHAPE_TEXT], want[PR_SHAPE_TEXT];
-    pr_fail(PR_ERR_SHAPE, "'%s': the tensor has shape %s, the parameter %s", prG_value_name(group->pruning->graph, part->value),
-            pr_shape_text(source, got), prT_sizes_text(value->dim, value->shape, want));
+    pr_fail(PR_ERR_SHAPE, "'%s': the tensor has shape %s, the parameter %s",
+            prG_value_name(group->pruning->graph, part->value), pr_shape_text(source, got),
+            prT_sizes_text(value->dim, value->shape, want));
     return NULL;
   }
   int64_t most = 0, outer = 1, inner = 1, size = source->shape[part->axis];
@@ -282,7 +304,8 @@ pr_tensor *pr_part_rows(const pr_group *group, const pr_part *part, const pr_ten
   for (int d = 0; d < part->axis; d++) outer *= source->shape[d];
   for (int d = part->axis + 1; d < source->dim; d++) inner *= source->shape[d];
   int64_t shape[2] = { group->size, most * outer * inner };
-  pr_tensor *rows = pr_tensor_zeros(source->dtype, PR_CPU, 2, shape), *flat = pr_contiguous((pr_tensor *)source);
+  pr_tensor *rows = pr_tensor_zeros(source->dtype, PR_CPU, 2, shape),
+            *flat = pr_contiguous((pr_tensor *)source);
   if (!rows || !flat) return pr_release(rows), pr_release(flat), NULL;
   size_t item = pr_dtype_size(source->dtype), run = (size_t)inner * item;
   const char *from = prT_data(flat);
@@ -290,7 +313,8 @@ pr_tensor *pr_part_rows(const pr_group *group, const pr_part *part, const pr_ten
   for (int32_t u = 0; u < group->size; u++) {
     char *row = to + (size_t)u * (size_t)shape[1] * item;
     for (int64_t m = part->start[u]; m < part->start[u + 1]; m++)
-      for (int64_t o = 0; o < outer; o++, row += run) memcpy(row, from + (size_t)(o * size + part->position[m]) * run, run);
+      for (int64_t o = 0; o < outer; o++, row += run)
+        memcpy(row, from + (size_t)(o * size + part->position[m]) * run, run);
   }
   pr_release(flat);
   return rows;
@@ -298,7 +322,8 @@ pr_tensor *pr_part_rows(const pr_group *group, const pr_part *part, const pr_ten
 
 /* --- why --------------------------------------------------------------------------------------------------------------- */
 
-pr_status pr_pruning_why(pr_pruning *pruning, int value, int axis, int64_t index, void (*put)(void *ctx, const char *text), void *ctx) {
+pr_status pr_pruning_why(pr_pruning *pruning, int value, int axis, int64_t index,
+                         void (*put)(void *ctx, const char *text), void *ctx) {
   char line[512];
   int32_t unit = unit_at(pruning, value, axis, index);
   if (unit < 0) {
@@ -317,7 +342,8 @@ pr_status pr_pruning_why(pr_pruning *pruning, int value, int axis, int64_t index
   PR_TRY(pr_group_parts(&one, &parts, &n));
   put(ctx, "goes together with");
   for (int i = 0; i < n; i++) {
-    snprintf(line, sizeof line, "\n  %s axis %lld:", prG_value_name(pruning->graph, parts[i].value), PR_INDEX(parts[i].axis));
+    snprintf(line, sizeof line, "\n  %s axis %lld:", prG_value_name(pruning->graph, parts[i].value),
+             PR_INDEX(parts[i].axis));
     put(ctx, line);
     for (int64_t m = 0; m < parts[i].count && m < 16; m++) {
       snprintf(line, sizeof line, " %lld", PR_INDEX(parts[i].position[m]));

@@ -1,4 +1,5 @@
-/* removal.c - see removal.h. Everything that can fail happens before or is undone by exchanging the same handles again. */
+/* removal.c - see removal.h. Everything that can fail happens before or is undone by exchanging the same
+ * handles again. */
 #include "prune/removal.h"
 
 #include "autograd/parameter.h"
@@ -35,15 +36,19 @@ static pr_status keep_make(pr_pruning *pruning, int v, const unsigned char *dead
   return PR_OK;
 }
 
-/* Copy the kept positions of axes `d` and after; from and to are advanced by whole blocks. The innermost run past the last sliced axis is one memcpy. */
+/* Copy the kept positions of axes `d` and after; from and to are advanced by whole blocks. The innermost run
+ * past the last sliced axis is one memcpy. */
 static char *slice_axes(const keep *k, const int64_t *stride, int d, int last, const char *from, char *to) {
   size_t block = (size_t)stride[d];
   if (d > last) return memcpy(to, from, block * (size_t)k->size[d]), to + block * (size_t)k->size[d];
-  if (d == last && !k->index[d]) return memcpy(to, from, block * (size_t)k->size[d]), to + block * (size_t)k->size[d];
+  if (d == last && !k->index[d])
+    return memcpy(to, from, block * (size_t)k->size[d]), to + block * (size_t)k->size[d];
   for (int64_t i = 0; i < k->count[d]; i++) {
     const char *at = from + block * (size_t)(k->index[d] ? k->index[d][i] : i);
-    if (d == last) memcpy(to, at, block), to += block;
-    else to = slice_axes(k, stride, d + 1, last, at, to);
+    if (d == last)
+      memcpy(to, at, block), to += block;
+    else
+      to = slice_axes(k, stride, d + 1, last, at, to);
   }
   return to;
 }
@@ -155,7 +160,8 @@ static pr_status rewrite(pr_pruning *pruning, pr_graph *next, const unsigned cha
 
 static pr_status mismatch(const pr_graph_node *node, const char *what, long long want, long long got) {
   return pr_fail(PR_ERR_STATE,
-                 "%s at '%s' (%s): after the removal %s should be %lld, but the model's code gives %lld; a number written in its forward function no "
+                 "%s at '%s' (%s): after the removal %s should be %lld, but the model's code gives %lld; a "
+                 "number written in its forward function no "
                  "longer fits. Read sizes off tensors there, or prune the graph itself (graph:module())",
                  node->op->name, node->path, node->type, what, want, got);
 }
@@ -166,8 +172,11 @@ static pr_status same_args(const pr_graph_node *want, const pr_graph_node *got) 
     const char *name = want->op->args[a].name;
     if (x->integer != y->integer) return mismatch(want, name, (long long)x->integer, (long long)y->integer);
     if (x->real != y->real && !(x->real != x->real && y->real != y->real))
-      return pr_fail(PR_ERR_STATE, "%s at '%s' (%s): option %s should stay %g after the removal, but the model's code gives %g; keep it as a number "
-                     "instead of computing it from a size", want->op->name, want->path, want->type, name, x->real, y->real);
+      return pr_fail(PR_ERR_STATE,
+                     "%s at '%s' (%s): option %s should stay %g after the removal, but the model's code "
+                     "gives %g; keep it as a number "
+                     "instead of computing it from a size",
+                     want->op->name, want->path, want->type, name, x->real, y->real);
     if (x->count != y->count) return mismatch(want, "the length of an option", x->count, y->count);
     for (int i = 0; i < x->count; i++)
       if (x->list[i] != y->list[i]) return mismatch(want, name, (long long)x->list[i], (long long)y->list[i]);
@@ -177,23 +186,29 @@ static pr_status same_args(const pr_graph_node *want, const pr_graph_node *got) 
 
 static pr_status same_graph(const pr_graph *want, const pr_graph *got) {
   if (want->n_nodes != got->n_nodes || want->n_values != got->n_values)
-    return pr_fail(PR_ERR_STATE, "after the removal the model's code runs %d operators instead of %d; its path depends on sizes", got->n_nodes,
-                   want->n_nodes);
+    return pr_fail(
+        PR_ERR_STATE,
+        "after the removal the model's code runs %d operators instead of %d; its path depends on sizes",
+        got->n_nodes, want->n_nodes);
   for (int n = 0; n < want->n_nodes; n++) {
     const pr_graph_node *x = &want->nodes[n], *y = &got->nodes[n];
     bool wired = x->op == y->op && x->n_in == y->n_in && x->n_out == y->n_out &&
-                 memcmp(x->in, y->in, (size_t)x->n_in * sizeof(int)) == 0 && memcmp(x->out, y->out, (size_t)x->n_out * sizeof(int)) == 0;
+                 memcmp(x->in, y->in, (size_t)x->n_in * sizeof(int)) == 0 &&
+                 memcmp(x->out, y->out, (size_t)x->n_out * sizeof(int)) == 0;
     if (!wired)
-      return pr_fail(PR_ERR_STATE, "%s at '%s' (%s): after the removal the model's code runs %s there; its path depends on sizes", x->op->name, x->path,
-                     x->type, y->op->name);
+      return pr_fail(
+          PR_ERR_STATE,
+          "%s at '%s' (%s): after the removal the model's code runs %s there; its path depends on sizes",
+          x->op->name, x->path, x->type, y->op->name);
     PR_TRY(same_args(x, y));
   }
   for (int v = 0; v < want->n_values; v++) {
     const pr_graph_value *x = &want->values[v], *y = &got->values[v];
     char a[PR_SHAPE_TEXT], b[PR_SHAPE_TEXT];
     if (x->dim != y->dim || memcmp(x->shape, y->shape, (size_t)x->dim * sizeof *x->shape))
-      return pr_fail(PR_ERR_STATE, "after the removal %s should have shape %s, but the model's code gives %s", prG_value_name(want, v),
-                     prT_sizes_text(x->dim, x->shape, a), prT_sizes_text(y->dim, y->shape, b));
+      return pr_fail(PR_ERR_STATE, "after the removal %s should have shape %s, but the model's code gives %s",
+                     prG_value_name(want, v), prT_sizes_text(x->dim, x->shape, a),
+                     prT_sizes_text(y->dim, y->shape, b));
   }
   return PR_OK;
 }
@@ -217,8 +232,8 @@ static pr_status check_floors(pr_pruning *pruning, const unsigned char *dead) {
     for (int d = 0; d < value->dim; d++) {
       if (!value->label[d] || value->shape[d] == 0) continue;
       if (prC_live(&pruning->algebra, value->label[d], value->shape[d], dead) == 0)
-        return pr_fail(PR_ERR_ARGUMENT, "nothing would be left of axis %lld of %s; keep at least one", PR_INDEX(d),
-                       prG_value_name(pruning->graph, v));
+        return pr_fail(PR_ERR_ARGUMENT, "nothing would be left of axis %lld of %s; keep at least one",
+                       PR_INDEX(d), prG_value_name(pruning->graph, v));
     }
   }
   return PR_OK;
@@ -229,9 +244,12 @@ static pr_status make_changes(pr_pruning *pruning, const unsigned char *dead, ch
     const pr_graph_value *value = &pruning->graph->values[v];
     keep k;
     if (!value->tensor) continue;
-    if (value->tensor->dim != value->dim || memcmp(value->tensor->shape, value->shape, (size_t)value->dim * sizeof *value->shape))
-      return pr_fail(PR_ERR_STATE, "'%s' has changed its shape since the graph was made; trace the model again (prune.graph)",
-                     prG_value_name(pruning->graph, v));
+    if (value->tensor->dim != value->dim ||
+        memcmp(value->tensor->shape, value->shape, (size_t)value->dim * sizeof *value->shape))
+      return pr_fail(
+          PR_ERR_STATE,
+          "'%s' has changed its shape since the graph was made; trace the model again (prune.graph)",
+          prG_value_name(pruning->graph, v));
     PR_TRY(keep_make(pruning, v, dead, &k));
     pr_status status = k.any ? change_make(&changes[(*n)++], value->tensor, &k) : PR_OK;
     keep_free(&k);
@@ -240,7 +258,8 @@ static pr_status make_changes(pr_pruning *pruning, const unsigned char *dead, ch
   return PR_OK;
 }
 
-/* Couple the shrunken graph into a fresh pruning and exchange it with the old one, which keeps its address. */
+/* Couple the shrunken graph into a fresh pruning and exchange it with the old one, which keeps its address.
+ */
 static pr_status renew(pr_pruning *pruning, pr_graph *next) {
   pr_pruning *fresh = pr_pruning_new(next);
   if (!fresh) return pr_error_last()->code;
@@ -257,7 +276,8 @@ static pr_status renew(pr_pruning *pruning, pr_graph *next) {
   return PR_OK;
 }
 
-static pr_status remove_dead(pr_pruning *pruning, const unsigned char *dead, change *changes, int *n, pr_replay replay, void *ctx) {
+static pr_status remove_dead(pr_pruning *pruning, const unsigned char *dead, change *changes, int *n,
+                             pr_replay replay, void *ctx) {
   PR_TRY(check_floors(pruning, dead));
   PR_TRY(make_changes(pruning, dead, changes, n));
   pr_graph *next = pr_graph_clone(pruning->graph, false);
@@ -274,10 +294,12 @@ static pr_status remove_dead(pr_pruning *pruning, const unsigned char *dead, cha
   return status;
 }
 
-static pr_status mark_units(const pr_pruning *pruning, const int32_t *unit, int32_t n, unsigned char *dead_unit) {
+static pr_status mark_units(const pr_pruning *pruning, const int32_t *unit, int32_t n,
+                            unsigned char *dead_unit) {
   for (int32_t i = 0; i < n; i++) {
     if (unit[i] < 0 || unit[i] >= pruning->units.count)
-      return pr_fail(PR_ERR_INDEX, "there is no unit %lld; the graph has %d", PR_INDEX(unit[i]), pruning->units.count);
+      return pr_fail(PR_ERR_INDEX, "there is no unit %lld; the graph has %d", PR_INDEX(unit[i]),
+                     pruning->units.count);
     dead_unit[unit[i]] = 1;
   }
   return PR_OK;
@@ -309,7 +331,8 @@ pr_status prP_sizes_after(pr_pruning *pruning, const unsigned char *dead_unit, i
   for (int v = 0; v < pruning->graph->n_values; v++) {
     const prC_value *value = &pruning->values[v];
     for (int d = 0; d < value->dim; d++)
-      sizes[v][d] = value->label[d] ? prC_live(&pruning->algebra, value->label[d], value->shape[d], dead) : value->shape[d];
+      sizes[v][d] = value->label[d] ? prC_live(&pruning->algebra, value->label[d], value->shape[d], dead)
+                                    : value->shape[d];
   }
   PRB_ARRAY_FREE(dead, elements);
   return PR_OK;

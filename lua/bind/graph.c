@@ -1,7 +1,8 @@
 /* graph.c - graphs, groups and their parts as Lua values.
  *
- * A graph's userdata owns the pr_graph and, from the first question about coupling on, its pr_pruning. Its user value is a table for the Lua side
- * (prune/graph.lua): the model and the function that traces it again. A group's user value is its graph.
+ * A graph's userdata owns the pr_graph and, from the first question about coupling on, its pr_pruning. Its
+ * user value is a table for the Lua side (prune/graph.lua): the model and the function that traces it again.
+ * A group's user value is its graph.
  */
 #include "bind.h"
 
@@ -61,7 +62,9 @@ static pr_status add_parameters(lua_State *L, int index, pr_trace *trace) {
     lua_rawgeti(L, -2, 2);
     pr_tensor **t = luaL_testudata(L, -1, BIND_TENSOR);
     const char *name = lua_tostring(L, -2);
-    pr_status status = t && *t && name ? pr_trace_parameter(trace, name, *t) : pr_fail(PR_ERR_ARGUMENT, "trace: parameter %d is not { name, tensor }", i);
+    pr_status status = t && *t && name
+                           ? pr_trace_parameter(trace, name, *t)
+                           : pr_fail(PR_ERR_ARGUMENT, "trace: parameter %d is not { name, tensor }", i);
     lua_pop(L, 3);
     PR_TRY(status);
   }
@@ -75,7 +78,8 @@ static pr_status add_modules(lua_State *L, int index, pr_trace *trace) {
     lua_rawgeti(L, -1, 1);
     lua_rawgeti(L, -2, 2);
     const char *path = lua_tostring(L, -2), *type = lua_tostring(L, -1);
-    pr_status status = path && type ? pr_trace_module(trace, path, type) : pr_fail(PR_ERR_ARGUMENT, "trace: module %d is not { path, type }", i);
+    pr_status status = path && type ? pr_trace_module(trace, path, type)
+                                    : pr_fail(PR_ERR_ARGUMENT, "trace: module %d is not { path, type }", i);
     lua_pop(L, 3);
     PR_TRY(status);
   }
@@ -89,18 +93,19 @@ static pr_status gather_outputs(lua_State *L, int first, pr_tensor **out, int *n
   for (int i = first; i <= lua_gettop(L); i++) {
     pr_tensor **t = luaL_testudata(L, i, BIND_TENSOR);
     if (t && *t) {
-      if (*n == MOST_TENSORS) return pr_fail(PR_ERR_UNSUPPORTED, "the model has more than %d outputs", MOST_TENSORS);
+      if (*n == MOST_TENSORS)
+        return pr_fail(PR_ERR_UNSUPPORTED, "the model has more than %d outputs", MOST_TENSORS);
       out[(*n)++] = *t;
     } else if (lua_istable(L, i)) {
       int top = lua_gettop(L), count = (int)lua_rawlen(L, i);
       if (!lua_checkstack(L, count + 4)) return pr_fail(PR_ERR_UNSUPPORTED, "the model has too many outputs");
       for (int k = 1; k <= count; k++) lua_rawgeti(L, i, k);
-      /* the pushed values are visited by this very loop's successor */
       pr_status status = count ? gather_outputs(L, top + 1, out, n) : PR_OK;
       lua_settop(L, top);
       PR_TRY(status);
     } else {
-      return pr_fail(PR_ERR_ARGUMENT, "the model returns a %s; tensors (or tables of tensors) are traced", luaL_typename(L, i));
+      return pr_fail(PR_ERR_ARGUMENT, "the model returns a %s; tensors (or tables of tensors) are traced",
+                     luaL_typename(L, i));
     }
   }
   if (*n == 0) return pr_fail(PR_ERR_ARGUMENT, "the model returns nothing");
@@ -129,7 +134,8 @@ static int trace(lua_State *L) {
   for (int i = 0; i < n; i++) slots[i] = bind_slot(L);
   pr_trace *tracing = pr_trace_begin(n, inputs, batch, stand_ins);
   if (!tracing) return bind_raise(L);
-  for (int i = 0; i < n; i++) *slots[i] = stand_ins[i]; /* not through the table of handles: they live for this call only */
+  for (int i = 0; i < n; i++)
+    *slots[i] = stand_ins[i]; /* not through the table of handles: they live for this call only */
   pr_status status = add_parameters(L, 3, tracing);
   if (!status) status = add_modules(L, 4, tracing);
   bool recording = pr_grad_mode(false);
@@ -167,10 +173,14 @@ static int state(lua_State *L) {
 /* --- looking -------------------------------------------------------------------------------------------------------- */
 
 static void push_arg(lua_State *L, const pr_arg_spec *spec, const pr_arg *arg) {
-  bool one_based = spec->kind == PR_ARG_DIM || spec->kind == PR_ARG_DIMS || spec->kind == PR_ARG_INDEX || spec->kind == PR_ARG_INDICES;
-  if (spec->kind == PR_ARG_REAL) lua_pushnumber(L, arg->real);
-  else if (spec->kind == PR_ARG_BOOL || spec->kind == PR_ARG_MODE) lua_pushboolean(L, arg->integer != 0);
-  else if (!prO_arg_is_list(spec->kind) || !arg->count) lua_pushinteger(L, arg->integer + (one_based && arg->integer >= 0));
+  bool one_based = spec->kind == PR_ARG_DIM || spec->kind == PR_ARG_DIMS || spec->kind == PR_ARG_INDEX ||
+                   spec->kind == PR_ARG_INDICES;
+  if (spec->kind == PR_ARG_REAL)
+    lua_pushnumber(L, arg->real);
+  else if (spec->kind == PR_ARG_BOOL || spec->kind == PR_ARG_MODE)
+    lua_pushboolean(L, arg->integer != 0);
+  else if (!prO_arg_is_list(spec->kind) || !arg->count)
+    lua_pushinteger(L, arg->integer + (one_based && arg->integer >= 0));
   else {
     lua_createtable(L, arg->count, 0);
     for (int i = 0; i < arg->count; i++) {
@@ -301,7 +311,8 @@ static int run(lua_State *L) {
   const pr_graph *graph = check_graph(L, 1)->graph;
   luaL_checktype(L, 2, LUA_TTABLE);
   pr_tensor *in[16], *out[MOST_TENSORS] = { NULL };
-  if ((int)luaL_len(L, 2) != graph->n_inputs) return bind_error(L, "the graph takes %d inputs, got %d", graph->n_inputs, (int)luaL_len(L, 2));
+  if ((int)luaL_len(L, 2) != graph->n_inputs)
+    return bind_error(L, "the graph takes %d inputs, got %d", graph->n_inputs, (int)luaL_len(L, 2));
   for (int i = 0; i < graph->n_inputs; i++) {
     lua_rawgeti(L, 2, i + 1);
     in[i] = bind_check_tensor(L, -1);
@@ -341,7 +352,8 @@ static int text(lua_State *L) {
 static pr_tensor *find_tensor(void *ctx, const char *name) {
   lua_State *L = ctx;
   lua_pushstring(L, name);
-  pr_tensor **t = lua_rawget(L, 2) == LUA_TUSERDATA ? luaL_testudata(L, -1, BIND_TENSOR) : NULL, *found = t ? pr_retain(*t) : NULL;
+  pr_tensor **t = lua_rawget(L, 2) == LUA_TUSERDATA ? luaL_testudata(L, -1, BIND_TENSOR) : NULL,
+            *found = t ? pr_retain(*t) : NULL;
   lua_pop(L, 1);
   if (!found) pr_fail(PR_ERR_FORMAT, "the graph names a tensor '%s' that is not there", name);
   return found;
@@ -392,27 +404,34 @@ static int group_gc(lua_State *L) {
 }
 
 static int find_value(lua_State *L, const pr_graph *graph, int index) {
-  int v = lua_type(L, index) == LUA_TSTRING ? pr_graph_find_name(graph, lua_tostring(L, index)) : pr_graph_find(graph, bind_check_tensor(L, index));
+  int v = lua_type(L, index) == LUA_TSTRING ? pr_graph_find_name(graph, lua_tostring(L, index))
+                                            : pr_graph_find(graph, bind_check_tensor(L, index));
   if (v < 0) bind_raise(L);
   return v;
 }
 
-/* 1-based indices of the table, integer tensor or number at `index`: 0-based, in a userdata on top of the stack. */
+/* 1-based indices of the table, integer tensor or number at `index`: 0-based, in a userdata on top of the
+ * stack. */
 static int64_t *read_indices(lua_State *L, int index, int64_t size, int64_t *n) {
   pr_tensor *t = bind_test_tensor(L, index);
   bool number = lua_isinteger(L, index);
-  if (!t && !number && !lua_istable(L, index)) bind_type_error(L, index, "group: the indices", "a table, an integer tensor or a number");
-  if (t && pr_dtype_is_float(t->dtype)) bind_error(L, "group: the indices must be integers, this tensor is %s", pr_dtype_name(t->dtype));
+  if (!t && !number && !lua_istable(L, index))
+    bind_type_error(L, index, "group: the indices", "a table, an integer tensor or a number");
+  if (t && pr_dtype_is_float(t->dtype))
+    bind_error(L, "group: the indices must be integers, this tensor is %s", pr_dtype_name(t->dtype));
   *n = t ? pr_numel(t) : number ? 1 : luaL_len(L, index);
   int64_t *list = lua_newuserdatauv(L, (size_t)(*n > 0 ? *n : 1) * sizeof *list, 0);
   if (t) {
     prT_walk walk;
     int64_t i = 0;
-    for (prT_walk_start(&walk, t); walk.left > 0; prT_walk_next(&walk)) list[i++] = (int64_t)prT_get(t, walk.position) - 1;
+    for (prT_walk_start(&walk, t); walk.left > 0; prT_walk_next(&walk))
+      list[i++] = (int64_t)prT_get(t, walk.position) - 1;
   }
   for (int64_t i = 0; i < *n && !t; i++) {
-    if (number) lua_pushvalue(L, index);
-    else lua_rawgeti(L, index, i + 1);
+    if (number)
+      lua_pushvalue(L, index);
+    else
+      lua_rawgeti(L, index, i + 1);
     list[i] = bind_integer(L, -1, "group: an index") - 1;
     lua_pop(L, 1);
   }
@@ -434,7 +453,8 @@ static int group(lua_State *L) {
   return 1;
 }
 
-/* graph:scopes() -> list of groups, one per scope; second result: list of booleans, is it offered by default */
+/* graph:scopes() -> list of groups, one per scope; second result: list of booleans, is it offered by default
+ */
 static int scopes(lua_State *L) {
   graph_box *box = check_graph(L, 1);
   pr_pruning *pruning = check_pruning(L, box);
@@ -520,7 +540,8 @@ static int rows(lua_State *L) {
   group_box *box = check_group(L, 1);
   need_parts(L, box);
   lua_Integer p = luaL_checkinteger(L, 2);
-  if (p < 1 || p > box->n_parts) return bind_error(L, "the group has %d parts, there is no part %d", box->n_parts, (int)p);
+  if (p < 1 || p > box->n_parts)
+    return bind_error(L, "the group has %d parts, there is no part %d", box->n_parts, (int)p);
   pr_tensor *source = bind_value(L, bind_check_tensor(L, 3), "rows");
   pr_tensor **slot = bind_slot(L);
   bind_fill(L, slot, pr_part_rows(box->group, &box->parts[p - 1], source));
@@ -552,7 +573,8 @@ static int pick(lua_State *L) {
 static int group_units(lua_State *L) {
   group_box *box = check_group(L, 1);
   lua_createtable(L, box->group->size, 0);
-  for (int32_t i = 0; i < box->group->size; i++) lua_pushinteger(L, box->group->unit[i] + 1), lua_rawseti(L, -2, i + 1);
+  for (int32_t i = 0; i < box->group->size; i++)
+    lua_pushinteger(L, box->group->unit[i] + 1), lua_rawseti(L, -2, i + 1);
   return 1;
 }
 
@@ -579,7 +601,8 @@ static bool args_differ(const pr_graph_node *a, const pr_graph_node *b) {
   return false;
 }
 
-/* Operators whose arguments were rewritten: { { path, op, arguments }, ... }, for modules that keep such numbers as state. */
+/* Operators whose arguments were rewritten: { { path, op, arguments }, ... }, for modules that keep such
+ * numbers as state. */
 static void push_changes(lua_State *L, const pr_graph *before, const pr_graph *next) {
   lua_newtable(L);
   int count = 0;
@@ -605,11 +628,14 @@ static pr_graph *replay(void *ctx, const pr_graph *next, bool undo) {
   lua_pushboolean(L, undo);
   if (lua_pcall(L, 2, 1, 0)) {
     const char *message = lua_tostring(L, -1);
-    pr_fail(PR_ERR_STATE, "the model cannot be run after the removal: %s", message ? message : "error in its forward function");
+    pr_fail(PR_ERR_STATE, "the model cannot be run after the removal: %s",
+            message ? message : "error in its forward function");
   } else if (!undo) {
     graph_box *box = luaL_testudata(L, -1, BIND_GRAPH);
-    if (box) graph = box->graph, box->graph = NULL;
-    else pr_fail(PR_ERR_STATE, "the model could not be traced again");
+    if (box)
+      graph = box->graph, box->graph = NULL;
+    else
+      pr_fail(PR_ERR_STATE, "the model could not be traced again");
   }
   lua_settop(L, top);
   return graph;
@@ -632,15 +658,35 @@ static int remove_units(lua_State *L) {
 /* --- registration ----------------------------------------------------------------------------------------------------- */
 
 static const luaL_Reg graph_methods[] = {
-  { "fit_batch", fit_batch }, { "state", state },   { "nodes", nodes },   { "modules", modules }, { "tensors", tensors },
-  { "inputs", inputs },       { "outputs", outputs }, { "batch", batch }, { "cost", cost },       { "run", run },
-  { "dot", dot },             { "text", text },     { "copy", copy },     { "group", group },     { "scopes", scopes },
-  { "why", why },             { "notes", notes },   { "remove_units", remove_units },             { NULL, NULL },
+  { "fit_batch", fit_batch },
+  { "state", state },
+  { "nodes", nodes },
+  { "modules", modules },
+  { "tensors", tensors },
+  { "inputs", inputs },
+  { "outputs", outputs },
+  { "batch", batch },
+  { "cost", cost },
+  { "run", run },
+  { "dot", dot },
+  { "text", text },
+  { "copy", copy },
+  { "group", group },
+  { "scopes", scopes },
+  { "why", why },
+  { "notes", notes },
+  { "remove_units", remove_units },
+  { NULL, NULL },
 };
 
 static const luaL_Reg group_methods[] = {
-  { "describe_parts", describe_parts }, { "rows", rows },   { "units", group_units }, { "pick", pick },
-  { "graph", group_graph },             { "count", group_size }, { NULL, NULL },
+  { "describe_parts", describe_parts },
+  { "rows", rows },
+  { "units", group_units },
+  { "pick", pick },
+  { "graph", group_graph },
+  { "count", group_size },
+  { NULL, NULL },
 };
 
 const luaL_Reg bind_graph_functions[] = { { "trace", trace }, { "read_graph", read_graph }, { NULL, NULL } };
@@ -655,7 +701,8 @@ static void open_type(lua_State *L, const char *name, const luaL_Reg *methods, l
   lua_pop(L, 1);
 }
 
-/* Also gives prune.core the method tables "Graph" and "Group", which Lua modules extend. The table is on top of the stack. */
+/* Also gives prune.core the method tables "Graph" and "Group", which Lua modules extend. The table is on top
+ * of the stack. */
 void bind_open_graph(lua_State *L) {
   open_type(L, BIND_GRAPH, graph_methods, graph_gc);
   open_type(L, BIND_GROUP, group_methods, group_gc);

@@ -9,7 +9,8 @@
 
 static int make(lua_State *L, bool is_buffer) {
   pr_tensor *t = bind_check_tensor(L, 1);
-  if (!is_buffer && !pr_dtype_is_float(t->dtype)) return bind_error(L, "a parameter must be a float tensor, this one is %s", pr_dtype_name(t->dtype));
+  if (!is_buffer && !pr_dtype_is_float(t->dtype))
+    return bind_error(L, "a parameter must be a float tensor, this one is %s", pr_dtype_name(t->dtype));
   bind_check(L, pr_parameter_make(t, is_buffer));
   lua_settop(L, 1);
   return 1;
@@ -34,7 +35,8 @@ static int clone_parameter(lua_State *L) {
   return 1;
 }
 
-/* Convert the content of the handle itself: parameters keep their identity. Gradient and optimiser state are dropped, a mask stays. */
+/* Convert the content of the handle itself: parameters keep their identity. Gradient and optimiser state are
+ * dropped, a mask stays. */
 static int to_in_place(lua_State *L) {
   pr_tensor *t = bind_check_tensor(L, 1);
   const char *word = luaL_checkstring(L, 2);
@@ -136,9 +138,12 @@ static int clear_slots(lua_State *L) {
 static double number_field(lua_State *L, int index, const char *name, double otherwise) {
   int type = lua_getfield(L, index, name);
   double number = otherwise;
-  if (type == LUA_TBOOLEAN) number = lua_toboolean(L, -1);
-  else if (type == LUA_TNUMBER) number = lua_tonumber(L, -1);
-  else if (type != LUA_TNIL) bind_error(L, "optimiser: option '%s' must be a number, got %s", name, lua_typename(L, type));
+  if (type == LUA_TBOOLEAN)
+    number = lua_toboolean(L, -1);
+  else if (type == LUA_TNUMBER)
+    number = lua_tonumber(L, -1);
+  else if (type != LUA_TNIL)
+    bind_error(L, "optimiser: option '%s' must be a number, got %s", name, lua_typename(L, type));
   lua_pop(L, 1);
   return number;
 }
@@ -188,7 +193,8 @@ static pr_tensor **read_parameters(lua_State *L, int index, int *n) {
   for (int i = 0; i < *n; i++) {
     lua_rawgeti(L, index, i + 1);
     list[i] = bind_check_tensor(L, -1);
-    if (list[i]->grad && list[i]->dtype != PR_F32 && list[i]->dtype != PR_F64) bind_error(L, "gradients to clip must be f32 or f64");
+    if (list[i]->grad && list[i]->dtype != PR_F32 && list[i]->dtype != PR_F64)
+      bind_error(L, "gradients to clip must be f32 or f64");
     lua_pop(L, 1);
   }
   return list;
@@ -219,12 +225,15 @@ static int nearest(lua_State *L) {
   const char **names = lua_newuserdatauv(L, (size_t)(n > 0 ? n : 1) * sizeof *names, 0);
   int kept = 0;
   for (int i = 1; i <= n; i++) {
-    if (lua_rawgeti(L, 2, i) == LUA_TSTRING) names[kept++] = lua_tostring(L, -1); /* the table keeps the string alive */
+    if (lua_rawgeti(L, 2, i) == LUA_TSTRING)
+      names[kept++] = lua_tostring(L, -1); /* the table keeps the string alive */
     lua_pop(L, 1);
   }
   const char *best = pr_nearest(word, names, kept);
-  if (best) lua_pushstring(L, best);
-  else lua_pushnil(L);
+  if (best)
+    lua_pushstring(L, best);
+  else
+    lua_pushnil(L);
   return 1;
 }
 
