@@ -170,6 +170,18 @@ void prK_row_major_finish(pr_tensor *t, const float *room) {
   finish_in(t, room, stride);
 }
 
+const float *prK_like(pr_call *c, const pr_tensor *t, const pr_tensor *like) {
+  if (prT_same_layout(t, like)) return prT_data(t);
+  int64_t stride[PR_MAX_DIM];
+  for (int d = 0; d < like->dim; d++) {
+    const int from = d - (like->dim - t->dim);
+    stride[d] = from < 0 || t->shape[from] == 1 ? 0 : t->stride[from];
+  }
+  float *copy = prK_scratch(c, sizeof(float) * (size_t)(pr_numel(like) + 1));
+  if (copy) prK_copy_floats(like->dim, like->shape, prT_data(t), stride, copy, like->stride);
+  return copy;
+}
+
 bool prK_all_f32(pr_tensor *const *t, int n) {
   for (int i = 0; i < n; i++)
     if (t[i] && t[i]->dtype != PR_F32) return false;

@@ -29,6 +29,10 @@ const float *prK_row_major(pr_call *c, const pr_tensor *t);
 float *prK_row_major_room(pr_call *c, pr_tensor *t);
 void prK_row_major_finish(pr_tensor *t, const float *room);
 
+/* The values of an f32 tensor, broadcast to the shape of the dense tensor `like`, in its memory order: its
+ * own memory where that is the same, or a scratch copy. NULL on failure. */
+const float *prK_like(pr_call *c, const pr_tensor *t, const pr_tensor *like);
+
 /* All present tensors of a list are f32? */
 bool prK_all_f32(pr_tensor *const *t, int n);
 
