@@ -37,7 +37,7 @@ function initializer.truncated_normal(t, mean, std)
   local values = core.randn(t:size())
   for _ = 1, 16 do
     local outside = values:abs():gt(2)
-    if outside:any():item() == 0 then break end
+    if not outside:any():item() then break end
     values = outside:where(core.randn(t:size()), values)
   end
   return t:copy(values:clamp { min = -2, max = 2 } * (std or 1) + (mean or 0))

@@ -1,0 +1,117 @@
+--- prunelua: tensors, neural networks and their pruning.
+--
+-- `local prune = require "prune"`. Sub-modules (prune.nn, prune.optim, prune.data, ...) are loaded when they are first used.
+local core = require "prune.core"
+
+local prune = { version = core.version }
+
+-- Names that stand for a field of a module: looked up on first use.
+local exports = {
+  Trainer = "prune.trainer",
+  benchmark = "prune.engine",
+  cli = "prune.cli",
+  compile = "prune.engine",
+  draw = "prune.graph",
+  graph = "prune.graph",
+  load = "prune.checkpoint",
+  load_state = "prune.checkpoint",
+  profile = "prune.graph",
+  progress = "prune.progress",
+  report = "prune.report",
+  save = "prune.checkpoint",
+  sorted = "prune.util",
+  sparsity = "prune.mask",
+  structured = "prune.structured",
+  summary = "prune.graph",
+  try = "prune.util",
+  verify = "prune.structured",
+}
+
+-- Sub-modules: prune.NAME is require "prune.NAME".
+local modules = {}
+for name in ([[nn optim data models mask criterion regularizer schedule onnx safetensors util functional]]):gmatch "%a+" do
+  modules[name] = "prune." .. name
+end
+
+local function names()
+  local all = {}
+  for name in next, prune do all[#all + 1] = name end
+  for name in next, exports do all[#all + 1] = name end
+  for name in next, modules do all[#all + 1] = name end
+  return all
+end
+
+setmetatable(prune, {
+  __index = function(_, name)
+    local value
+    if exports[name] then
+      local module = require(exports[name])
+      value = type(module) == "table" and module[name] or module
+    elseif modules[name] then
+      value = require(modules[name])
+    else
+      local nearest = type(name) == "string" and require("prune.util").nearest(name, names())
+      error(("prune.%s does not exist%s"):format(tostring(name), nearest and ("; did you mean prune.%s?"):format(nearest) or ""), 2)
+    end
+    rawset(prune, name, value)
+    return value
+  end,
+})
+
+local tensors = require "prune.tensor"
+for name, value in next, tensors do prune[name] = value end
+
+--- Run f without recording for backward and return its results. Without f: a value that switches recording off until it is closed.
+-- @tparam[opt] function f
+-- @param ... arguments of f
+-- @return the results of f
+-- @usage local y = prune.no_grad(net, x)
+-- @usage local guard <close> = prune.no_grad()
+prune.no_grad = core.no_grad
+
+--- Run f with recording for backward, also inside prune.no_grad, and return its results.
+-- @tparam[opt] function f
+-- @param ... arguments of f
+-- @return the results of f
+prune.enable_grad = core.enable_grad
+
+--- Are operators recorded for backward now?
+-- @treturn boolean
+prune.grad_enabled = core.grad_enabled
+
+--- Seed the random numbers of the process; without an argument, ask for the seed.
+-- @tparam[opt] integer n
+-- @treturn integer the seed
+-- @usage prune.seed(0)
+prune.seed = core.seed
+
+--- Use n threads for arithmetic; without an argument, ask how many there are.
+-- @tparam[opt] integer n
+-- @treturn integer the number of threads
+prune.threads = core.threads
+
+--- Use a backend and those that come after it; without an argument, ask which is used. "reference" computes everything in the plainest way.
+-- @tparam[opt] string name
+-- @treturn string the backend
+prune.backend = core.backend
+
+--- The backends of this build, in the order in which they are asked.
+-- @treturn {string,...}
+prune.backends = core.backends
+
+--- Memory of the core: bytes in use (`live`) and at most in use (`peak`), of these in tensors (`tensors`), blocks in use (`blocks`) and
+-- allocations so far (`calls`). Blocks that are kept for later use count as live.
+-- @treturn table
+prune.memory = core.memory
+
+--- Start measuring the peak of prune.memory anew.
+prune.reset_peak_memory = core.reset_peak_memory
+
+--- Collect garbage and give cached blocks of memory back to the system.
+prune.empty_cache = core.empty_cache
+
+--- Seconds of a clock that only goes forward.
+-- @treturn number
+prune.clock = core.clock
+
+return prune
