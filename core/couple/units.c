@@ -151,9 +151,14 @@ static pr_status list_members(prC_units *u, const table *t, const prC_value *val
 
 /* --- scopes ------------------------------------------------------------------------------------------ */
 
-typedef struct key { /* of a multiset: sums of two independent hashes of its elements */
-  uint64_t a, b;
+typedef struct key { /* of a multiset: sums of two independent hashes of its elements; a count tells the empty
+                        one */
+  uint64_t a, b, count;
 } key;
+
+typedef struct keys { /* of what a label's users, or a unit's members, are */
+  key producers, all;
+} keys;
 
 static uint64_t mix(uint64_t x) { /* the finaliser of SplitMix64 (Steele, Lea, Flood 2014) */
   x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9u;
@@ -161,19 +166,59 @@ static uint64_t mix(uint64_t x) { /* the finaliser of SplitMix64 (Steele, Lea, F
   return x ^ x >> 31;
 }
 
-static key unit_key(const prC_units *u, int32_t unit, const prC_value *value, bool full_key) {
-  key producers = { 0, 0 }, all = { 1, 1 };
-  bool any = false;
-  for (int64_t m = u->start[unit]; m < u->start[unit + 1]; m++) {
-    const prC_member *member = &u->member[m];
-    uint64_t id = (uint64_t)member->parameter << 16 | (uint64_t)member->axis << 8 | (uint64_t)member->place;
-    uint64_t a = mix(id + 0x9e3779b97f4a7c15u), b = mix(a ^ 0xd1b54a32d192ed03u);
-    all.a += a, all.b += b;
-    if (!is_bit(value[member->parameter].producer, member->axis)) continue;
-    producers.a += a, producers.b += b;
-    any = true;
+static void include(key *k, const key *other) {
+  k->a += other->a, k->b += other->b, k->count += other->count;
+}
+
+static key member_key(int parameter, int axis, int place) {
+  uint64_t id = (uint64_t)parameter << 16 | (uint64_t)axis << 8 | (uint64_t)place;
+  uint64_t a = mix(id + 0x9e3779b97f4a7c15u);
+  return (key){ a, mix(a ^ 0xd1b54a32d192ed03u), 1 };
+}
+
+/* What all users of a label add to the keys of the units at each place of its positions: users[label * places
+ * + place]. */
+static void label_keys(const prC_value *value, int values, int places, keys *users) {
+  for (int v = 0; v < values; v++) {
+    for (int a = 0; a < value[v].dim && value[v].is_parameter; a++) {
+      int64_t l = number_of(&value[v], a);
+      for (int place = 0; l >= 0 && place < places; place++) {
+        key member = member_key(v, a, place);
+        include(&users[l * places + place].all, &member);
+        if (is_bit(value[v].producer, a)) include(&users[l * places + place].producers, &member);
+      }
+    }
   }
-  return any && !full_key ? producers : all;
+}
+
+static int most_places(const table *t) {
+  int64_t most = 1;
+  for (int64_t p = 0; p < t->positions; p++)
+    if (t->start[p + 1] - t->start[p] > most) most = t->start[p + 1] - t->start[p];
+  return (int)most;
+}
+
+/* The key of every unit: of its producer members, where it has any and not all are asked for. */
+static pr_status unit_keys(const prC_units *u, const table *t, const prC_value *value, int values,
+                           bool full_key, keys *of_unit) {
+  int places = most_places(t);
+  keys *users = PRB_ARRAY(keys, t->labels * (size_t)places);
+  if (!users) return PR_ERR_MEMORY;
+  label_keys(value, values, places, users);
+  for (size_t l = 0; l < t->labels; l++) {
+    for (int64_t p = t->first[l]; p < t->first[l + 1]; p++) {
+      for (int64_t e = t->start[p]; e < t->start[p + 1]; e++) {
+        if (t->entry[e] < 0) continue;
+        const keys *add = &users[l * (size_t)places + (size_t)(e - t->start[p])];
+        include(&of_unit[t->entry[e]].all, &add->all);
+        include(&of_unit[t->entry[e]].producers, &add->producers);
+      }
+    }
+  }
+  PRB_ARRAY_FREE(users, t->labels * (size_t)places);
+  for (int32_t k = 0; k < u->count; k++)
+    if (full_key || !of_unit[k].producers.count) of_unit[k].producers = of_unit[k].all;
+  return PR_OK;
 }
 
 static pr_status list_scopes(prC_units *u) {
@@ -189,24 +234,33 @@ static pr_status list_scopes(prC_units *u) {
   return PR_OK;
 }
 
-static pr_status find_scopes(prC_units *u, const prC_value *value, bool full_key) {
-  size_t slots = 16;
-  while (slots < (size_t)u->count * 2) slots *= 2;
-  key *keys = PRB_ARRAY(key, u->count);
-  int32_t *slot = PRB_ARRAY(int32_t, slots); /* 1 + first unit of the scope */
-  u->scope = PRB_ARRAY(int32_t, u->count);
-  bool made = keys && slot && u->scope;
-  for (int32_t k = 0; made && k < u->count; k++) {
-    keys[k] = unit_key(u, k, value, full_key);
-    size_t at = keys[k].a & (slots - 1);
-    while (slot[at] && (keys[slot[at] - 1].a != keys[k].a || keys[slot[at] - 1].b != keys[k].b))
-      at = (at + 1) & (slots - 1);
+/* Units with equal keys form a scope; scopes are numbered by their first unit. */
+static void number_scopes(prC_units *u, const keys *of_unit, int32_t *slot, size_t slots) {
+  for (int32_t k = 0; k < u->count; k++) {
+    const key *mine = &of_unit[k].producers;
+    size_t at = mine->a & (slots - 1);
+    for (; slot[at]; at = (at + 1) & (slots - 1)) { /* slot: 1 + first unit of a scope */
+      const key *other = &of_unit[slot[at] - 1].producers;
+      if (other->a == mine->a && other->b == mine->b && other->count == mine->count) break;
+    }
     u->scope[k] = slot[at] ? u->scope[slot[at] - 1] : u->scopes++;
     if (!slot[at]) slot[at] = k + 1;
   }
-  PRB_ARRAY_FREE(keys, u->count);
+}
+
+static pr_status find_scopes(prC_units *u, const table *t, const prC_value *value, int values,
+                             bool full_key) {
+  size_t slots = 16;
+  while (slots < (size_t)u->count * 2) slots *= 2;
+  keys *of_unit = PRB_ARRAY(keys, u->count);
+  int32_t *slot = PRB_ARRAY(int32_t, slots);
+  u->scope = PRB_ARRAY(int32_t, u->count);
+  pr_status status = of_unit && slot && u->scope ? PR_OK : PR_ERR_MEMORY;
+  if (!status) status = unit_keys(u, t, value, values, full_key, of_unit);
+  if (!status) number_scopes(u, of_unit, slot, slots);
+  PRB_ARRAY_FREE(of_unit, u->count);
   PRB_ARRAY_FREE(slot, slots);
-  return made ? list_scopes(u) : PR_ERR_MEMORY;
+  return status ? status : list_scopes(u);
 }
 
 /* --- twins ------------------------------------------------------------------------------------------- */
@@ -298,7 +352,7 @@ static pr_status build(prC_units *u, table *t, const prC_value *value, int value
   PR_TRY(table_open(t, u->algebra, value, values, true));
   PR_TRY(number_units(u, t, value, values));
   PR_TRY(list_members(u, t, value, values));
-  PR_TRY(find_scopes(u, value, full_key));
+  PR_TRY(find_scopes(u, t, value, values, full_key));
   return find_twins(u, t);
 }
 
