@@ -41,7 +41,13 @@ local function names()
   return all
 end
 
+-- For completion and help: what the table will hold once it is asked.
+local fields = {}
+for name in next, exports do fields[name] = true end
+for name in next, modules do fields[name] = true end
+
 setmetatable(prune, {
+  __fields = fields,
   __index = function(_, name)
     local value
     if exports[name] then
