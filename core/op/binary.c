@@ -8,6 +8,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "couple/rules.h"
 #include "op/binary.h"
 #include "op/call.h"
 
@@ -15,8 +16,7 @@ extern pr_op pr_op_maximum, pr_op_lt, pr_op_le;
 
 enum { X, Y, Z };
 
-/* --- scalar functions
- * ---------------------------------------------------------------------------------------------- */
+/* --- scalar functions --------------------------------------------------------------------------------- */
 
 #define FUNCTION(name, result)                                                                               \
   static double f_##name(double x, double y) { return result; }
@@ -61,8 +61,20 @@ const prO_binary *prO_binary_row(const pr_op *op) {
   return NULL;
 }
 
-/* --- shape rules
- * --------------------------------------------------------------------------------------------------- */
+/* What a dead entry holds after the operator. */
+static double dead_value(const double *x, const void *context) {
+  const prO_binary *row = context;
+  return row->value(x[0], x[1]);
+}
+
+static void couple(pr_coupling *k) {
+  static const int operands[] = { PRC_IN(X), PRC_IN(Y) };
+  const pr_op *op = k->call->op;
+  prC_elementwise kind = op == &pr_op_mul ? PRC_MULTIPLY : op == &pr_op_div ? PRC_DIVIDE : PRC_FUNCTION;
+  prC_rule_elementwise(k, 2, operands, PRC_OUT(0), kind, dead_value, prO_binary_row(op));
+}
+
+/* --- shape rules -------------------------------------------------------------------------------------- */
 
 /* bool < integers < floats: a number of a higher class raises the class of the result. */
 static int dtype_class(pr_dtype dtype) { return dtype == PR_BOOL ? 0 : pr_dtype_is_float(dtype) ? 2 : 1; }
@@ -112,8 +124,7 @@ static pr_status infer_comparison(pr_call *c) {
 
 static pr_status infer_logic(pr_call *c) { return broadcast_output(c, X, Y, PR_BOOL); }
 
-/* --- backward rules
- * ------------------------------------------------------------------------------------------------- */
+/* --- backward rules ----------------------------------------------------------------------------------- */
 
 /* Hand `g`, of the output's shape, to input i: summed over the axes that were broadcast, in the input's
  * dtype. Takes over g. */
@@ -219,11 +230,10 @@ static pr_status atan2_backward(pr_call *c) {
   return status;
 }
 
-/* --- operators
- * ------------------------------------------------------------------------------------------------------ */
+/* --- operators ---------------------------------------------------------------------------------------- */
 
 #define PAIR(word, shape_rule, onnx_name)                                                                    \
-  .name = word, .inputs = "x y", .outputs = "z", .infer = shape_rule, .onnx = onnx_name
+  .name = word, .inputs = "x y", .outputs = "z", .infer = shape_rule, .couple = couple, .onnx = onnx_name
 #define BROADCASTS "x:2x3x4 y:2x3x4\nx:2x3x4 y:4\nx:1x3 y:2x1\nx:2x3x1 y:scalar"
 #define COMPARES   "x:2x3 y:2x3\nx:2x3%3 y:3%3\nx:4 y:scalar"
 

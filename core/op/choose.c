@@ -2,6 +2,7 @@
  * condition may have any dtype: not 0 is true. */
 #include <string.h>
 
+#include "couple/rules.h"
 #include "op/call.h"
 
 /* --- where
@@ -55,6 +56,10 @@ static pr_status where_backward(pr_call *c) {
   return status;
 }
 
+static void where_couple(pr_coupling *k) {
+  prC_rule_where(k, PRC_IN(CONDITION), PRC_IN(X), PRC_IN(Y), 0, PRC_OUT(0));
+}
+
 PR_OP(where) = {
   .name = "where",
   .inputs = "condition x y",
@@ -62,13 +67,13 @@ PR_OP(where) = {
   .saves = "condition",
   .infer = where_infer,
   .backward = where_backward,
+  .couple = where_couple,
   .onnx = "Where",
   .examples = "condition:2x3%2 x:2x3 y:2x3\ncondition:2x1%2 x:3 y:scalar\ncondition:3%2 x:2x1 y:1x3",
   .help = "x where condition is not 0, else y; shapes broadcast",
 };
 
-/* --- masked_fill
- * ---------------------------------------------------------------------------------------------------- */
+/* --- masked_fill -------------------------------------------------------------------------------------- */
 
 enum { FILLED, MASK };
 
@@ -84,6 +89,10 @@ static pr_status masked_fill_backward(pr_call *c) {
   return prO_gradient(c, FILLED, prO_sum_to(c, FILLED, g));
 }
 
+static void masked_fill_couple(pr_coupling *k) {
+  prC_rule_where(k, PRC_IN(MASK), PRC_IN(FILLED), PRC_NONE, k->call->args[0].real, PRC_OUT(0));
+}
+
 PR_OP(masked_fill) = {
   .name = "masked_fill",
   .inputs = "x mask",
@@ -92,6 +101,7 @@ PR_OP(masked_fill) = {
   .args = { { "value", PR_ARG_REAL, .required = true } },
   .infer = masked_fill_infer,
   .backward = masked_fill_backward,
+  .couple = masked_fill_couple,
   .examples = "x:2x3 mask:2x3%2 value=-1\nx:2x3x2 mask:3x1%2 value=0.5",
   .help = "value where mask is not 0, else x; shapes broadcast",
 };
@@ -134,12 +144,15 @@ static pr_status prelu_infer(pr_call *c) {
   return prO_output_like(c, 0, x);
 }
 
+static void prelu_couple(pr_coupling *k) { prC_rule_prelu(k, PRC_IN(INPUT), PRC_IN(WEIGHT), PRC_OUT(0)); }
+
 PR_OP(prelu) = {
   .name = "prelu",
   .inputs = "x weight",
   .outputs = "y",
   .saves = "x weight",
   .infer = prelu_infer,
+  .couple = prelu_couple,
   .onnx = "PRelu",
   .examples = "x:2x3x2x2 weight:3\nx:2x3 weight:1\nx:4 weight:1",
   .help = "x where x > 0, else weight * x; x [N, C, ...], weight [C] or [1] (He et al. 2015)",

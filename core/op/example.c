@@ -20,7 +20,7 @@ const char *pr_example_text(const pr_op *op, int k, char text[PRO_EXAMPLE_TEXT])
   return text;
 }
 
-/* --- inputs ---------------------------------------------------------------------------------------------------------- */
+/* --- inputs ------------------------------------------------------------------------------------------- */
 
 static pr_status bad_word(const pr_op *op, const char *word) {
   return pr_fail(PR_ERR_FORMAT, "%s: cannot read '%s' in an example", op->name, word);
@@ -94,7 +94,7 @@ static int slot_of(const pr_op *op, const char *name, const pr_example *example)
   return -1;
 }
 
-/* --- lines ----------------------------------------------------------------------------------------------------------- */
+/* --- lines -------------------------------------------------------------------------------------------- */
 
 static pr_status parse_words(const pr_op *op, char *line, pr_dtype dtype, uint64_t seed, pr_example *e) {
   char options[PRO_EXAMPLE_TEXT] = "", *rest = NULL;

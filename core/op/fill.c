@@ -2,6 +2,7 @@
  * row-major. */
 #include <math.h>
 
+#include "couple/rules.h"
 #include "op/call.h"
 
 #define DTYPES "f32 f64 bf16 i64 i32 u8 bool" /* in the order of pr_dtype */
@@ -22,6 +23,19 @@ static pr_status infer_shape(pr_call *c, const pr_arg *shape, int64_t dtype) {
 
 static pr_status full_infer(pr_call *c) { return infer_shape(c, &c->args[0], c->args[2].integer); }
 
+/* Its positions are free: they follow what the tensor meets. */
+static void full_couple(pr_coupling *k) {
+  for (int d = 0; d < prC_dim(k, PRC_OUT(0)); d++) {
+    int64_t n = prC_size(k, PRC_OUT(0), d);
+    if (n > 1) prC_set(k, PRC_OUT(0), d, prC_fresh(k->algebra, n), k->call->args[1].real);
+  }
+}
+
+static pr_status full_rewrite(pr_coupling *k, pr_arg *args) {
+  for (int d = 0; d < args[0].count; d++) args[0].list[d] = prC_live_axis(k, PRC_OUT(0), d);
+  return PR_OK;
+}
+
 PR_OP(full) = {
   .name = "full",
   .inputs = "",
@@ -29,6 +43,8 @@ PR_OP(full) = {
   .args = { SHAPE, { "value", PR_ARG_REAL, .required = true }, DTYPE },
   .flags = PR_OP_FILL,
   .infer = full_infer,
+  .couple = full_couple,
+  .rewrite = full_rewrite,
   .onnx = "ConstantOfShape",
   .examples = "shape=2,3 value=0.5\nshape= value=1",
   .help = "a tensor of one value",
@@ -119,8 +135,7 @@ PR_OP(linspace) = {
   .help = "evenly spaced numbers from start to stop, both included: y [steps]",
 };
 
-/* --- random numbers
- * ------------------------------------------------------------------------------------------------------ */
+/* --- random numbers ----------------------------------------------------------------------------------- */
 
 static pr_status random_infer(pr_call *c) {
   if (!pr_dtype_is_float((pr_dtype)c->args[1].integer))
@@ -179,12 +194,15 @@ static pr_status bernoulli_infer(pr_call *c) {
   return prO_output_like(c, 0, c->in[0]);
 }
 
+static void pass_zero(pr_coupling *k) { prC_pass(k, PRC_OUT(0), PRC_IN(0), PRC_DEAD_ZERO); }
+
 PR_OP(bernoulli) = {
   .name = "bernoulli",
   .inputs = "p",
   .outputs = "y",
   .flags = PR_OP_RANDOM | PR_OP_NO_GRADIENT,
   .infer = bernoulli_infer,
+  .couple = pass_zero,
   .examples = "p:3x4",
   .help = "1 with probability p, else 0, per element: y like p",
 };
@@ -223,6 +241,7 @@ PR_OP(dropout) = {
             { "training", PR_ARG_MODE } },
   .flags = PR_OP_RANDOM,
   .infer = dropout_infer,
+  .couple = pass_zero,
   .backward = dropout_backward,
   .onnx = "Dropout",
   .examples = "x:4x5 p=0.3 training=true\nx:4x5 p=0.3\nx:2x3 p=1 training=true",

@@ -2,12 +2,12 @@
  * scatter_add, masked_select, nonzero. */
 #include <string.h>
 
+#include "couple/rules.h"
 #include "op/call.h"
 
 enum { X, INDEX, SOURCE };
 
-/* --- indices along one axis
- * -------------------------------------------------------------------------------------------- */
+/* --- indices along one axis --------------------------------------------------------------------------- */
 
 static pr_status index_select_infer(pr_call *c) {
   const pr_tensor *x = c->in[X];
@@ -21,6 +21,12 @@ static pr_status index_select_infer(pr_call *c) {
   return prO_output_ordered(c, 0, x->dtype, x->dim, shape, x);
 }
 
+static void index_select_couple(pr_coupling *k) {
+  int axis;
+  if (prO_dim(k->call, 0, k->call->in[X]->dim, &axis)) return;
+  prC_rule_take(k, PRC_IN(X), PRC_IN(INDEX), PRC_OUT(0), axis);
+}
+
 PR_OP(index_select) = {
   .name = "index_select",
   .inputs = "x index#",
@@ -28,6 +34,7 @@ PR_OP(index_select) = {
   .saves = "index",
   .args = { { "dim", PR_ARG_DIM, .integer = 0 } },
   .infer = index_select_infer,
+  .couple = index_select_couple,
   .onnx = "Gather",
   .examples = "x:4x3 index:5%4\nx:2x4x3 index:3%4 dim=1",
   .help = "positions of an axis by a list: y[i] = x[index[i]] along dim; index [N], which may repeat",

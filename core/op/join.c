@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "couple/rules.h"
 #include "op/call.h"
 
 /* --- cat
@@ -41,6 +42,15 @@ static pr_status cat_backward(pr_call *c) {
   return PR_OK;
 }
 
+static void cat_couple(pr_coupling *k) {
+  int axis, *operands = PRB_ARRAY(int, k->inputs);
+  for (int i = 0; operands && i < k->inputs; i++) operands[i] = PRC_IN(i);
+  bool known = operands && prO_dim(k->call, 0, k->call->in[0]->dim, &axis) == PR_OK;
+  if (known) prC_rule_cat(k, k->inputs, operands, PRC_OUT(0), axis);
+  for (int i = 0; !known && i < k->inputs; i++) prC_pin_all(k, PRC_IN(i), "there was no memory for its rule");
+  PRB_ARRAY_FREE(operands, operands ? k->inputs : 0);
+}
+
 PR_OP(cat) = {
   .name = "cat",
   .inputs = "xs*",
@@ -48,6 +58,7 @@ PR_OP(cat) = {
   .args = { { "dim", PR_ARG_DIM, .integer = 0 } },
   .infer = cat_infer,
   .backward = cat_backward,
+  .couple = cat_couple,
   .onnx = "Concat",
   .examples = "xs:2x3 xs:2x1 xs:2x2 dim=1\nxs:3 xs:2\nxs:1x2x3x2 xs:1x4x3x2 dim=-3",
   .help = "tensors one after the other along dim; their other axes agree",
@@ -112,6 +123,16 @@ static pr_status tile_infer(pr_call *c) {
   return prO_output_ordered(c, 0, x->dtype, dim, shape, x);
 }
 
+static void tile_couple(pr_coupling *k) { prC_rule_repeat(k, PRC_IN(0), PRC_OUT(0)); }
+
+static pr_status tile_rewrite(pr_coupling *k, pr_arg *args) {
+  for (int i = 0; i < args[0].count; i++) {
+    int64_t live = prC_live_slot(k, i + prC_dim(k, PRC_OUT(0)) - args[0].count);
+    if (live >= 0) args[0].list[i] = live;
+  }
+  return PR_OK;
+}
+
 PR_OP(tile) = {
   .name = "tile",
   .inputs = "x",
@@ -119,6 +140,8 @@ PR_OP(tile) = {
   .args = { { "repeats", PR_ARG_INTS, .required = true, .symbolic = true,
               .help = "copies along each axis, aligned to the last" } },
   .infer = tile_infer,
+  .couple = tile_couple,
+  .rewrite = tile_rewrite,
   .onnx = "Tile",
   .examples = "x:2x3 repeats=1,2\nx:3 repeats=2,2\nx:2x1x2 repeats=3",
   .help = "x repeated as a whole along its axes: a b -> a b a b (repeat of other libraries, which is a word "
@@ -137,12 +160,26 @@ static pr_status repeat_interleave_infer(pr_call *c) {
   return prO_output_ordered(c, 0, x->dtype, x->dim, shape, x);
 }
 
+static void repeat_interleave_couple(pr_coupling *k) {
+  int axis;
+  if (prO_dim(k->call, 1, k->call->in[0]->dim, &axis)) return;
+  prC_rule_repeat_each(k, PRC_IN(0), PRC_OUT(0), axis);
+}
+
+static pr_status repeat_interleave_rewrite(pr_coupling *k, pr_arg *args) {
+  int64_t live = prC_live_slot(k, 0);
+  if (live >= 0) args[0].integer = live;
+  return PR_OK;
+}
+
 PR_OP(repeat_interleave) = {
   .name = "repeat_interleave",
   .inputs = "x",
   .outputs = "y",
   .args = { { "repeats", PR_ARG_INT, .required = true }, { "dim", PR_ARG_DIM, .required = true } },
   .infer = repeat_interleave_infer,
+  .couple = repeat_interleave_couple,
+  .rewrite = repeat_interleave_rewrite,
   .examples = "x:2x3 repeats=2 dim=1\nx:3 repeats=3 dim=0",
   .help = "each position of an axis repeated: a b -> a a b b",
 };

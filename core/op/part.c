@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "couple/rules.h"
 #include "op/call.h"
 
 enum { X };
@@ -88,6 +89,25 @@ static pr_status select_backward(pr_call *c) {
   return part_backward(c, at, false);
 }
 
+static void select_couple(pr_coupling *k) {
+  placement at;
+  if (selected(k->call, &at) == PR_OK) prC_rule_select(k, PRC_IN(X), PRC_OUT(0), at.axis, at.from);
+}
+
+/* A position from the start or, negative, from the end: counted among those that stay. */
+static int64_t moved_position(const pr_coupling *k, int axis, int64_t given) {
+  int64_t size = prC_size(k, PRC_IN(X), axis);
+  if (given < 0) return -prC_live_part(k, PRC_IN(X), axis, size + given, size);
+  return prC_live_part(k, PRC_IN(X), axis, 0, given);
+}
+
+static pr_status select_rewrite(pr_coupling *k, pr_arg *args) {
+  int axis;
+  PR_TRY(prO_dim(k->call, 0, prC_dim(k, PRC_IN(X)), &axis));
+  args[1].integer = moved_position(k, axis, args[1].integer);
+  return PR_OK;
+}
+
 PR_OP(select) = {
   .name = "select",
   .inputs = "x",
@@ -96,12 +116,13 @@ PR_OP(select) = {
   .flags = PR_OP_VIEW,
   .infer = select_infer,
   .backward = select_backward,
+  .couple = select_couple,
+  .rewrite = select_rewrite,
   .examples = "x:2x3x4 dim=1 index=2\nx:5 dim=0 index=-1",
   .help = "one position of an axis, which goes: x without dim; shares memory",
 };
 
-/* --- narrow, slice
- * ---------------------------------------------------------------------------------------------------- */
+/* --- narrow, slice ------------------------------------------------------------------------------------ */
 
 enum { DIM, START, LENGTH, STEP, INDEX };
 
@@ -171,6 +192,68 @@ static pr_status narrow_backward(pr_call *c) {
   return part_backward(c, at, true);
 }
 
+static void narrow_couple(pr_coupling *k) {
+  const pr_arg *index = &k->call->args[INDEX];
+  placement at;
+  int64_t length;
+  if (prO_dim(k->call, DIM, k->call->in[X]->dim, &at.axis)) return;
+  if (index->count)
+    prC_rule_gather(k, PRC_IN(X), PRC_OUT(0), at.axis, index->list, PRC_NONE);
+  else if (narrowed(k->call, &at, &length) == PR_OK)
+    prC_rule_slice(k, PRC_IN(X), PRC_OUT(0), at.axis, at.from, at.step);
+}
+
+/* The taken positions that stay, as ranks among all that stay; how many there are. */
+static int kept_ranks(const pr_coupling *k, const pr_arg *args, int axis, int64_t start, int64_t *ranks) {
+  int64_t length = prC_size(k, PRC_OUT(0), axis);
+  int n = 0;
+  for (int64_t i = 0; i < length; i++) {
+    int64_t position = args[INDEX].count ? args[INDEX].list[i] : start + i * args[STEP].integer;
+    if (!prC_live_position(k, PRC_IN(X), axis, position)) continue;
+    ranks[n++] = prC_live_part(k, PRC_IN(X), axis, 0, position);
+  }
+  return n;
+}
+
+/* Is it start, start + step, ... with a step of at least 1? A single position keeps the step that there was.
+ */
+static bool evenly_spaced(const int64_t *ranks, int n, int64_t *step) {
+  if (n > 1) *step = ranks[1] - ranks[0];
+  for (int i = 2; i < n; i++)
+    if (ranks[i] - ranks[i - 1] != *step) return false;
+  return *step >= 1;
+}
+
+/* args with these positions: as start, length and step where they are evenly spaced, else as a list. */
+static pr_status set_positions(pr_coupling *k, pr_arg *args, int axis, const int64_t *ranks, int n) {
+  int64_t step = args[STEP].integer, start = moved_position(k, axis, args[START].integer), *list = NULL;
+  bool even = n == 0 || (!args[INDEX].count && evenly_spaced(ranks, n, &step));
+  if (!even && !(list = PRB_ARRAY(int64_t, n))) return PR_ERR_MEMORY;
+  for (int i = 0; list && i < n; i++) list[i] = ranks[i];
+  PRB_ARRAY_FREE(args[INDEX].list, args[INDEX].count);
+  args[INDEX] = (pr_arg){ .list = list, .count = list ? n : 0, .given = list != NULL };
+  args[LENGTH].integer = n;
+  args[START].integer = start;
+  if (!even || n == 0) return PR_OK;
+  /* the first position taken may be gone */
+  args[START].integer = start < 0 ? ranks[0] - prC_live_axis(k, PRC_IN(X), axis) : ranks[0];
+  args[STEP].integer = step, args[STEP].given = args[STEP].given || step != 1;
+  return PR_OK;
+}
+
+static pr_status narrow_rewrite(pr_coupling *k, pr_arg *args) {
+  int axis;
+  PR_TRY(prO_dim(k->call, DIM, prC_dim(k, PRC_IN(X)), &axis));
+  int64_t room = prC_size(k, PRC_OUT(0), axis), start = args[START].integer;
+  if (start < 0) start += prC_size(k, PRC_IN(X), axis);
+  int64_t *ranks = PRB_ARRAY(int64_t, room);
+  if (!ranks) return PR_ERR_MEMORY;
+  int n = kept_ranks(k, args, axis, start, ranks);
+  pr_status status = set_positions(k, args, axis, ranks, n);
+  PRB_ARRAY_FREE(ranks, room);
+  return status;
+}
+
 PR_OP(narrow) = {
   .name = "narrow",
   .inputs = "x",
@@ -183,6 +266,8 @@ PR_OP(narrow) = {
               .help = "different positions, instead of start, length and step" } },
   .infer = narrow_infer,
   .backward = narrow_backward,
+  .couple = narrow_couple,
+  .rewrite = narrow_rewrite,
   .examples = "x:2x5x3 dim=1 start=1 length=3\nx:7 dim=0 start=0 length=3 step=3\nx:2x5 dim=1 start=0 "
               "length=3 index=0,1,4",
   .help = "length positions of an axis, from start in steps of step; shares memory\n"
@@ -224,8 +309,7 @@ PR_OP(slice) = {
   .help = "the positions start to stop of an axis, stop included, in steps of step; a narrow",
 };
 
-/* --- split, chunk, unbind
- * ---------------------------------------------------------------------------------------------- */
+/* --- split, chunk, unbind ----------------------------------------------------------------------------- */
 
 /* Size of part k, and how many parts there are: a list of sizes, or one size for all (the last part may be
  * smaller). */
@@ -291,6 +375,35 @@ static pr_status split_backward(pr_call *c) {
   return gather_parts(c, axis, true);
 }
 
+typedef void parts_rule(pr_coupling *k, int x, int n, const int *outputs, int axis);
+
+static void couple_parts(pr_coupling *k, int arg, parts_rule *rule) {
+  int axis, *outputs = PRB_ARRAY(int, k->outputs);
+  for (int i = 0; outputs && i < k->outputs; i++) outputs[i] = PRC_OUT(i);
+  bool known = outputs && prO_dim(k->call, arg, k->call->in[X]->dim, &axis) == PR_OK;
+  if (known)
+    rule(k, PRC_IN(X), k->outputs, outputs, axis);
+  else
+    prC_pin_all(k, PRC_IN(X), "there was no memory for its rule");
+  PRB_ARRAY_FREE(outputs, outputs ? k->outputs : 0);
+}
+
+static void split_couple(pr_coupling *k) { couple_parts(k, 1, prC_rule_split); }
+static void unbind_couple(pr_coupling *k) { couple_parts(k, 0, prC_rule_unbind); }
+
+/* Sizes are the live counts of the parts; one size for all only as long as nothing goes. */
+static pr_status split_rewrite(pr_coupling *k, pr_arg *args) {
+  int axis;
+  PR_TRY(prO_dim(k->call, 1, prC_dim(k, PRC_IN(X)), &axis));
+  if (prC_live_axis(k, PRC_IN(X), axis) == prC_size(k, PRC_IN(X), axis)) return PR_OK;
+  int64_t *sizes = PRB_ARRAY(int64_t, k->outputs);
+  if (!sizes) return PR_ERR_MEMORY;
+  for (int i = 0; i < k->outputs; i++) sizes[i] = prC_live_axis(k, PRC_OUT(i), axis);
+  PRB_ARRAY_FREE(args[0].list, args[0].count);
+  args[0] = (pr_arg){ .list = sizes, .count = k->outputs, .given = true };
+  return PR_OK;
+}
+
 PR_OP(split) = {
   .name = "split",
   .inputs = "x",
@@ -301,6 +414,8 @@ PR_OP(split) = {
   .flags = PR_OP_VIEW,
   .infer = split_infer,
   .backward = split_backward,
+  .couple = split_couple,
+  .rewrite = split_rewrite,
   .onnx = "Split",
   .examples = "x:2x6x3 sizes=1,3,2 dim=1\nx:5x2 sizes=2",
   .help = "parts of x one after the other along dim; share memory",
@@ -368,6 +483,7 @@ PR_OP(unbind) = {
   .flags = PR_OP_VIEW,
   .infer = unbind_infer,
   .backward = unbind_backward,
+  .couple = unbind_couple,
   .examples = "x:2x3x4 dim=1\nx:3",
   .help = "the positions of an axis one by one, each x without dim; share memory",
 };

@@ -1,10 +1,10 @@
 /* reduce.c - operators that turn an axis, or several, into one number per remaining position. */
 #include <string.h>
 
+#include "couple/rules.h"
 #include "op/call.h"
 
-/* --- over a list of axes
- * -------------------------------------------------------------------------------------------- */
+/* --- over a list of axes ------------------------------------------------------------------------------ */
 
 /* The arguments that all of these begin with. */
 enum { DIM, KEEPDIM };
@@ -54,29 +54,56 @@ static pr_status infer_element(pr_call *c) {
   return infer_as(c, c->in[0]->dtype);
 }
 
+/* The reduced axes, one bit each; the call has been checked. */
+static unsigned axes_of(const pr_call *c) {
+  bool gone[PR_MAX_DIM];
+  unsigned axes = 0;
+  if (prO_dims(c, DIM, c->in[0]->dim, gone)) return ~0u;
+  for (int d = 0; d < c->in[0]->dim; d++) axes |= (unsigned)gone[d] << d;
+  return axes;
+}
+
+#define COUPLING(name, kind)                                                                                 \
+  static void name(pr_coupling *k) { prC_rule_reduce(k, PRC_IN(0), PRC_OUT(0), axes_of(k->call), kind); }
+COUPLING(sum_couple, PRC_SUM)
+COUPLING(mean_couple, PRC_MEAN)
+COUPLING(extreme_couple, PRC_MAX)
+COUPLING(prod_couple, PRC_PROD)
+COUPLING(other_couple, PRC_ARG)
+COUPLING(var_couple, PRC_VAR)
+COUPLING(norm_couple, PRC_NORM)
+
 #define REDUCTION(word, shape_rule, saved, onnx_name)                                                        \
   .name = word, .inputs = "x", .outputs = "y", .saves = saved, .infer = shape_rule, .onnx = onnx_name
 #define ALL_FORMS "x:2x3x4\nx:2x3x4 dim=1 keepdim=true\nx:2x3x4 dim=-1,0"
 #define SHAPES    "x without the axes `dim` (with size 1 where keepdim); no axes: a number"
 
-PR_OP(sum) = { REDUCTION("sum", infer_total, NULL, "ReduceSum"), .args = { AXES_ARGS }, .examples = ALL_FORMS,
+PR_OP(sum) = { REDUCTION("sum", infer_total, NULL, "ReduceSum"), .couple = sum_couple, .args = { AXES_ARGS },
+               .examples = ALL_FORMS,
                .help = "sum over axes: " SHAPES "\nSums of integers and bools are i64." };
-PR_OP(mean) = { REDUCTION("mean", infer_float, NULL, "ReduceMean"), .args = { AXES_ARGS },
-                .examples = ALL_FORMS, .help = "mean over axes: " SHAPES };
-PR_OP(amax) = { REDUCTION("amax", infer_element, "x y", "ReduceMax"), .args = { AXES_ARGS },
-                .examples = ALL_FORMS,
+PR_OP(mean) = { REDUCTION("mean", infer_float, NULL, "ReduceMean"), .couple = mean_couple,
+                .args = { AXES_ARGS }, .examples = ALL_FORMS, .help = "mean over axes: " SHAPES };
+PR_OP(amax) = { REDUCTION("amax", infer_element, "x y", "ReduceMax"), .couple = extreme_couple,
+                .args = { AXES_ARGS }, .examples = ALL_FORMS,
                 .help = "largest element over axes: " SHAPES "\nEqual ones share the gradient." };
-PR_OP(amin) = { REDUCTION("amin", infer_element, "x y", "ReduceMin"), .args = { AXES_ARGS },
-                .examples = ALL_FORMS,
+PR_OP(amin) = { REDUCTION("amin", infer_element, "x y", "ReduceMin"), .couple = extreme_couple,
+                .args = { AXES_ARGS }, .examples = ALL_FORMS,
                 .help = "smallest element over axes: " SHAPES "\nEqual ones share the gradient." };
-PR_OP(prod) = { REDUCTION("prod", infer_total, "x", "ReduceProd"), .args = { AXES_ARGS },
-                .examples = ALL_FORMS, .help = "product over axes: " SHAPES };
-PR_OP(logsumexp) = { REDUCTION("logsumexp", infer_float, "x y", "ReduceLogSumExp"), .args = { AXES_ARGS },
-                     .examples = ALL_FORMS, .help = "log(sum(exp(x))) over axes, without overflow: " SHAPES };
-PR_OP(any) = { REDUCTION("any", infer_bool, NULL, NULL), .args = { AXES_ARGS }, .flags = PR_OP_NO_GRADIENT,
+PR_OP(prod) = { REDUCTION("prod", infer_total, "x", "ReduceProd"), .couple = prod_couple,
+                .args = { AXES_ARGS }, .examples = ALL_FORMS, .help = "product over axes: " SHAPES };
+PR_OP(logsumexp) = { REDUCTION("logsumexp", infer_float, "x y", "ReduceLogSumExp"), .couple = other_couple,
+                     .args = { AXES_ARGS }, .examples = ALL_FORMS,
+                     .help = "log(sum(exp(x))) over axes, without overflow: " SHAPES };
+PR_OP(any) = { REDUCTION("any", infer_bool, NULL, NULL),
+               .couple = other_couple,
+               .args = { AXES_ARGS },
+               .flags = PR_OP_NO_GRADIENT,
                .examples = "x:3x4%2\nx:3x4%2 dim=1",
                .help = "is any element not 0, over axes (bool): " SHAPES };
-PR_OP(all) = { REDUCTION("all", infer_bool, NULL, NULL), .args = { AXES_ARGS }, .flags = PR_OP_NO_GRADIENT,
+PR_OP(all) = { REDUCTION("all", infer_bool, NULL, NULL),
+               .couple = other_couple,
+               .args = { AXES_ARGS },
+               .flags = PR_OP_NO_GRADIENT,
                .examples = "x:3x4%2\nx:3x4%2 dim=1",
                .help = "are all elements not 0, over axes (bool): " SHAPES };
 
@@ -84,12 +111,14 @@ PR_OP(all) = { REDUCTION("all", infer_bool, NULL, NULL), .args = { AXES_ARGS }, 
   { "unbiased", PR_ARG_BOOL, .integer = 1, .help = "divide by n - 1, not n" }
 PR_OP(var) = {
   REDUCTION("var", infer_float, "x", NULL),
+  .couple = var_couple,
   .args = { AXES_ARGS, UNBIASED },
   .examples = "x:2x3x4\nx:2x3x4 dim=1 keepdim=true\nx:2x3x4 dim=2,0 unbiased=false",
   .help = "variance over axes: " SHAPES "\nsum((x - mean)^2) / (n - 1), or / n where not unbiased.",
 };
 PR_OP(std) = {
   REDUCTION("std", infer_float, "x y", NULL),
+  .couple = var_couple,
   .args = { AXES_ARGS, UNBIASED },
   .examples = "x:2x3x4\nx:2x3x4 dim=1 keepdim=true\nx:2x3x4 dim=2,0 unbiased=false",
   .help = "standard deviation over axes, the root of var: " SHAPES "\nThe gradient at 0 is 0.",
@@ -104,14 +133,21 @@ static pr_status infer_norm(pr_call *c) {
 
 PR_OP(norm) = {
   REDUCTION("norm", infer_norm, "x y", NULL),
+  .couple = norm_couple,
   .args = { AXES_ARGS,
             { "ord", PR_ARG_REAL, .real = 2, .help = "p; inf: the largest; 0: how many are not 0" } },
   .examples = "x:2x3x4\nx:2x3x4 dim=1 keepdim=true ord=1\nx:2x3x4 dim=2,0 ord=3\nx:2x3x4 dim=1 ord=inf",
   .help = "vector norm (sum |x|^p)^(1/p) over axes: " SHAPES "\nThe gradient at 0 is 0.",
 };
 
-/* --- along one axis
- * ------------------------------------------------------------------------------------------------- */
+/* --- along one axis ----------------------------------------------------------------------------------- */
+
+static void position_couple(pr_coupling *k) {
+  int axis = 0;
+  bool one = k->call->args[DIM].given;
+  if (one && prO_dim(k->call, DIM, k->call->in[0]->dim, &axis)) return;
+  prC_rule_reduce(k, PRC_IN(0), PRC_OUT(0), one ? 1u << axis : ~0u, PRC_ARG);
+}
 
 /* Without `dim` over all elements, counted in row-major order. */
 static pr_status infer_position(pr_call *c) {
@@ -132,7 +168,7 @@ static pr_status infer_position(pr_call *c) {
 
 #define POSITION(word, onnx_name)                                                                            \
   .name = word, .inputs = "x", .outputs = "index#", .flags = PR_OP_NO_GRADIENT, .infer = infer_position,     \
-  .onnx = onnx_name, .examples = "x:3x4\nx:3x4 dim=1\nx:3x4 dim=0 keepdim=true",                             \
+  .couple = position_couple, .onnx = onnx_name, .examples = "x:3x4\nx:3x4 dim=1\nx:3x4 dim=0 keepdim=true",  \
   .args = { { "dim", PR_ARG_DIM, .help = "axis; none: all elements, row by row" },                           \
             { "keepdim", PR_ARG_BOOL, .help = "keep it with size 1" } }
 
@@ -150,12 +186,19 @@ static pr_status infer_cumsum(pr_call *c) {
   return prO_output(c, 0, PR_I64, c->in[0]->dim, c->in[0]->shape);
 }
 
+static void cumsum_couple(pr_coupling *k) {
+  int axis;
+  if (prO_dim(k->call, 0, k->call->in[0]->dim, &axis)) return;
+  prC_rule_along(k, PRC_IN(0), PRC_OUT(0), axis, PRC_DEAD_ZERO);
+}
+
 PR_OP(cumsum) = {
   .name = "cumsum",
   .inputs = "x",
   .outputs = "y",
   .args = { { "dim", PR_ARG_DIM, .required = true } },
   .infer = infer_cumsum,
+  .couple = cumsum_couple,
   .onnx = "CumSum",
   .examples = "x:2x3x4 dim=1\nx:5 dim=-1",
   .help = "running sum along an axis, the element itself included: y like x (integers: i64)",

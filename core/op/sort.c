@@ -2,7 +2,28 @@
  * counts as the largest. */
 #include <string.h>
 
+#include "couple/rules.h"
 #include "op/call.h"
+
+/* The sorted axis is pinned. Equal elements stay equal along the others, but their order is not known. */
+static void couple_along(pr_coupling *k, int axis) {
+  prC_pin(k, PRC_IN(0), axis, "it is sorted");
+  for (int d = 0; d < prC_dim(k, PRC_IN(0)); d++) {
+    if (d == axis) continue;
+    prC_pass_axis(k, PRC_OUT(0), d, PRC_IN(0), d, PRC_DEAD_VALUE);
+    prC_pass_axis(k, PRC_OUT(1), d, PRC_IN(0), d, PRC_DEAD_UNKNOWN);
+  }
+}
+
+static void sort_couple(pr_coupling *k) {
+  int axis;
+  if (prO_dim(k->call, 0, k->call->in[0]->dim, &axis) == PR_OK) couple_along(k, axis);
+}
+
+static void topk_couple(pr_coupling *k) {
+  int axis;
+  if (prO_dim(k->call, 1, k->call->in[0]->dim, &axis) == PR_OK) couple_along(k, axis);
+}
 
 static pr_status sort_infer(pr_call *c) {
   const pr_tensor *x = c->in[0];
@@ -19,6 +40,7 @@ PR_OP(sort) = {
   .saves = "order",
   .args = { { "dim", PR_ARG_DIM, .integer = -1 }, { "descending", PR_ARG_BOOL } },
   .infer = sort_infer,
+  .couple = sort_couple,
   .examples = "x:3x4\nx:3x4 dim=0 descending=true\nx:5",
   .help = "x in order along an axis, smallest first: values like x, order (i64) where each came from\n"
           "Equal elements keep their order; NaN comes last (descending: first).",
@@ -47,6 +69,7 @@ PR_OP(topk) = {
             { "dim", PR_ARG_DIM, .integer = -1 },
             { "largest", PR_ARG_BOOL, .integer = 1, .help = "else the smallest" } },
   .infer = topk_infer,
+  .couple = topk_couple,
   .onnx = "TopK",
   .examples = "x:3x5 k=2\nx:4x3 k=3 dim=0 largest=false",
   .help = "the k largest elements along an axis, largest first: values and index (i64) [.., k, ..]",

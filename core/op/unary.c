@@ -2,6 +2,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "couple/rules.h"
 #include "op/call.h"
 #include "op/unary.h"
 
@@ -51,6 +52,11 @@ static double mish_slope(double x) {
   return t + x * (1 - t * t) * logistic(x);
 }
 
+static double cast_to(pr_dtype dtype, double x) {
+  if (dtype == PR_BOOL) return x != 0;
+  return pr_dtype_is_float(dtype) ? x : trunc(x);
+}
+
 /* d x^p / dx; 0 for p = 0 also at x = 0, where p x^(p-1) would be 0 * inf. */
 static double power_slope(double x, double p) { return p == 0 ? 0 : p * pow(x, p - 1); }
 
@@ -88,7 +94,7 @@ FUNCTION(ceil, ceil(x), 0)
 FUNCTION(round, rint(x), 0)
 FUNCTION(clamp, bounded(x, a[0].real, a[1].real), x >= a[0].real && x <= a[1].real)
 FUNCTION(pow, pow(x, a[0].real), power_slope(x, a[0].real))
-PREDICATE(cast, x)
+PREDICATE(cast, cast_to((pr_dtype)a[0].integer, x))
 PREDICATE(logical_not, x == 0)
 PREDICATE(isnan, isnan(x) != 0)
 PREDICATE(isfinite, isfinite(x) != 0)
@@ -140,8 +146,15 @@ const prO_unary *prO_unary_row(const pr_op *op) {
   return NULL;
 }
 
-/* --- shape rules
- * --------------------------------------------------------------------------------------------------- */
+/* What a dead entry holds after the operator. */
+static double dead_value(double x, const void *context) {
+  const pr_call *call = context;
+  return prO_unary_row(call->op)->value(x, call->args);
+}
+
+static void couple(pr_coupling *k) { prC_rule_unary(k, PRC_IN(0), PRC_OUT(0), dead_value, k->call); }
+
+/* --- shape rules -------------------------------------------------------------------------------------- */
 
 static pr_status infer_float(pr_call *c) {
   PR_TRY(prO_need_float(c, 0));
@@ -180,12 +193,11 @@ static pr_status cast_backward(pr_call *c) {
   return prO_gradient(c, 0, pr_to_dtype(c->grad_out[0], c->in[0]->dtype));
 }
 
-/* --- operators
- * ----------------------------------------------------------------------------------------------------- */
+/* --- operators ---------------------------------------------------------------------------------------- */
 
 #define MAP(word, shape_rule, saved, onnx_name, example)                                                     \
-  .name = word, .inputs = "x", .outputs = "y", .saves = saved, .infer = shape_rule, .onnx = onnx_name,       \
-  .examples = example
+  .name = word, .inputs = "x", .outputs = "y", .saves = saved, .infer = shape_rule, .couple = couple,        \
+  .onnx = onnx_name, .examples = example
 
 PR_OP(relu) = { MAP("relu", infer_number, "y", "Relu", "x:3x4"), .help = "max(x, 0)" };
 PR_OP(relu6) = { MAP("relu6", infer_number, "y", NULL, "x:3x4"), .help = "min(max(x, 0), 6)" };

@@ -6,12 +6,12 @@
  */
 #include <string.h>
 
+#include "couple/rules.h"
 #include "op/call.h"
 
 enum { X };
 
-/* --- reshape
- * -------------------------------------------------------------------------------------------------------- */
+/* --- reshape ------------------------------------------------------------------------------------------ */
 
 /* Strides under which t's elements, in order, have `shape`; false where a copy is needed. Axes of t are taken
  * in runs that lie behind each other in memory; each run must be cut exactly by new axes. */
@@ -91,6 +91,16 @@ static pr_tensor *shaped_back(const pr_call *c, pr_tensor *g) {
 
 static pr_status reshape_backward(pr_call *c) { return prO_gradient(c, X, shaped_back(c, c->grad_out[0])); }
 
+static void reshape_couple(pr_coupling *k) { prC_rule_reshape(k, PRC_IN(X), PRC_OUT(0)); }
+static void pass_couple(pr_coupling *k) { prC_pass(k, PRC_OUT(0), PRC_IN(X), PRC_DEAD_VALUE); }
+
+/* Sizes are the live counts of the result; -1 stays. */
+static pr_status rewrite_sizes(pr_coupling *k, pr_arg *args) {
+  for (int d = 0; d < args[0].count; d++)
+    if (args[0].list[d] != -1) args[0].list[d] = prC_live_axis(k, PRC_OUT(0), d);
+  return PR_OK;
+}
+
 PR_OP(reshape) = {
   .name = "reshape",
   .inputs = "x",
@@ -99,6 +109,8 @@ PR_OP(reshape) = {
               .help = "sizes; one may be -1: what is left" } },
   .infer = reshape_infer,
   .backward = reshape_backward,
+  .couple = reshape_couple,
+  .rewrite = rewrite_sizes,
   .onnx = "Reshape",
   .examples = "x:2x3x4 shape=2,12\nx:2x3x4 shape=4,-1\nx:6 shape=1,2,1,3",
   .help = "x's elements in row-major order under another shape; shares memory where strides allow",
@@ -188,13 +200,13 @@ PR_OP(contiguous) = {
   .outputs = "y",
   .infer = contiguous_infer,
   .backward = pass_backward,
+  .couple = pass_couple,
   .onnx = "Identity",
   .examples = "x:2x3",
   .help = "x with row-major memory: itself where it is so already, else a copy",
 };
 
-/* --- order of axes
- * --------------------------------------------------------------------------------------------------- */
+/* --- order of axes ------------------------------------------------------------------------------------ */
 
 static pr_status permutation(const pr_call *c, int order[PR_MAX_DIM]) {
   const pr_arg *a = &c->args[0];
@@ -225,6 +237,11 @@ static pr_status permute_backward(pr_call *c) {
       c, X, prO_call(&pr_op_permute, PRO_ARGS(PRO_LIST(c->in[X]->dim, inverse)), 1, c->grad_out[0]));
 }
 
+static void permute_couple(pr_coupling *k) {
+  int order[PR_MAX_DIM];
+  if (permutation(k->call, order) == PR_OK) prC_rule_permute(k, PRC_IN(X), PRC_OUT(0), order);
+}
+
 PR_OP(permute) = {
   .name = "permute",
   .inputs = "x",
@@ -233,6 +250,7 @@ PR_OP(permute) = {
   .flags = PR_OP_VIEW,
   .infer = permute_infer,
   .backward = permute_backward,
+  .couple = permute_couple,
   .onnx = "Transpose",
   .examples = "x:2x3x4 dims=2,0,1\nx:2x3 dims=1,0",
   .help = "axes in another order; shares memory",
@@ -284,8 +302,7 @@ PR_OP(movedim) = {
   .help = "axis source moved to place destination, the others keep their order; a permute",
 };
 
-/* --- axes of size 1
- * --------------------------------------------------------------------------------------------------- */
+/* --- axes of size 1 ----------------------------------------------------------------------------------- */
 
 static pr_status squeeze_dims_infer(pr_call *c) {
   const pr_tensor *x = c->in[X];
@@ -310,6 +327,7 @@ PR_OP(squeeze_dims) = {
   .flags = PR_OP_VIEW,
   .infer = squeeze_dims_infer,
   .backward = reshape_backward,
+  .couple = reshape_couple,
   .onnx = "Squeeze",
   .examples = "x:2x1x3x1 dims=1,3\nx:1x4 dims=0",
   .help = "x without the axes dims, which must have size 1; shares memory",
@@ -363,6 +381,7 @@ PR_OP(unsqueeze) = {
   .flags = PR_OP_VIEW,
   .infer = unsqueeze_infer,
   .backward = reshape_backward,
+  .couple = reshape_couple,
   .onnx = "Unsqueeze",
   .examples = "x:2x3 dim=1\nx:2x3 dim=-1\nx:scalar dim=0",
   .help = "x with a new axis of size 1 at dim; shares memory",
@@ -391,6 +410,8 @@ static pr_status expand_backward(pr_call *c) {
   return prO_gradient(c, X, prO_sum_to(c, X, pr_retain(c->grad_out[0])));
 }
 
+static void expand_couple(pr_coupling *k) { prC_rule_expand(k, PRC_IN(X), PRC_OUT(0)); }
+
 PR_OP(expand) = {
   .name = "expand",
   .inputs = "x",
@@ -400,6 +421,8 @@ PR_OP(expand) = {
   .flags = PR_OP_VIEW,
   .infer = expand_infer,
   .backward = expand_backward,
+  .couple = expand_couple,
+  .rewrite = rewrite_sizes,
   .onnx = "Expand",
   .examples = "x:2x1x3 sizes=2,4,3\nx:3 sizes=2,-1\nx:scalar sizes=2,2",
   .help = "axes of size 1 seen as larger ones, new axes in front; shares memory",

@@ -52,7 +52,7 @@ static bool complain(const char *what) {
   return false;
 }
 
-/* --- descriptors ---------------------------------------------------------------------------------------------------- */
+/* --- descriptors -------------------------------------------------------------------------------------- */
 
 static void descriptors_are_complete(void **state) {
   (void)state;
@@ -70,7 +70,7 @@ static void descriptors_are_complete(void **state) {
   }
 }
 
-/* --- gradients ------------------------------------------------------------------------------------------------------ */
+/* --- gradients ---------------------------------------------------------------------------------------- */
 
 static bool has_float_output(const results *r) {
   for (int k = 0; k < r->n; k++)
@@ -104,7 +104,7 @@ static void gradients_agree_with_differences(void **state) {
   pr_backend_use("cpu");
 }
 
-/* --- layouts -------------------------------------------------------------------------------------------------------- */
+/* --- layouts ------------------------------------------------------------------------------------------ */
 
 /* The same values with the axes the other way round in memory. */
 static pr_tensor *reversed_layout(const pr_tensor *t) {
@@ -170,7 +170,7 @@ static void backends_and_layouts_give_the_same(void **state) {
   for_examples(backends_and_layouts_agree);
 }
 
-/* --- shapes without values -------------------------------------------------------------------------------------------- */
+/* --- shapes without values ---------------------------------------------------------------------------- */
 
 /* Tensors without values give results without values, of the same shape and dtype. */
 static bool shapes_are_enough(const pr_op *op, const char *text) {
@@ -203,7 +203,7 @@ static void shapes_can_be_traced(void **state) {
   for_examples(shapes_are_enough);
 }
 
-/* --- calls that make no sense ------------------------------------------------------------------------------------------ */
+/* --- calls that make no sense ------------------------------------------------------------------------- */
 
 /* Succeed or fail with a message: nothing else. */
 static bool survives(const pr_op *op, pr_example *e, const char *what) {
@@ -288,7 +288,7 @@ static void senseless_calls_fail_with_a_reason(void **state) {
   for_examples(bad_arguments_are_refused);
 }
 
-/* --- memory ------------------------------------------------------------------------------------------------------------ */
+/* --- memory ------------------------------------------------------------------------------------------- */
 
 /* Forward and backward with the nth allocation failing, for every n until one call gets through. */
 static pr_status differentiate(const pr_op *op, const pr_example *e) {

@@ -1,8 +1,7 @@
 /* The reference kernels of op/move.c. */
 #include "backend/reference/remap.h"
 
-/* --- maps: for each position of the result, where it comes from
- * ---------------------------------------------------------- */
+/* --- maps: for each position of the result, where it comes from --------------------------------------- */
 
 enum { CONSTANT, REFLECT, REPLICATE };
 
@@ -106,8 +105,7 @@ PR_KERNEL(reference, tril, forward)
 PR_KERNEL(reference, triu, forward)
 { return triangle(c, false); }
 
-/* --- space and channels
- * --------------------------------------------------------------------------------------------------- */
+/* --- space and channels ------------------------------------------------------------------------------- */
 
 /* Between deep [N, C r r, H, W] and wide [N, C, H r, W r]. */
 static pr_status pixels(pr_call *c, const pr_tensor *deep, bool widen) {

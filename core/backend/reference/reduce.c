@@ -36,8 +36,7 @@ static pr_status backward(pr_call *c, reduction_gradient *f) {
   return prK_rows_store(c, c->grad_in[0], along, dx);
 }
 
-/* --- functions of a row
- * --------------------------------------------------------------------------------------------- */
+/* --- functions of a row ------------------------------------------------------------------------------- */
 
 static double sum(const double *x, int64_t n, const pr_arg *args) {
   (void)args;
