@@ -1,0 +1,322 @@
+-- graph.lua - from a model to its graph; groups and their parts; what is read off a graph: costs, summary, picture.
+local core = require "prune.core"
+local options = require "prune.options"
+local Module = require "prune.nn.module"
+
+local graph = {}
+local Graph, Group = core.Graph.__index, core.Group.__index
+
+-- --- shapes of inputs ---------------------------------------------------------------------------------------------
+
+-- One input: { shape = {...}, dtype =, max = }, a table of sizes, or an example tensor (its first axis is the batch).
+local function read_input(spec, where)
+  if core.is_tensor(spec) then
+    local sizes = spec:size()
+    table.remove(sizes, 1)
+    return { shape = sizes, dtype = spec.dtype }
+  elseif type(spec) == "table" and spec.shape then
+    local o = options.check(where, spec, { shape = options.none, dtype = "f32", max = options.none })
+    return o
+  elseif type(spec) == "table" then
+    for i, size in ipairs(spec) do
+      if math.type(size) ~= "integer" or size < 1 then
+        error(("%s: a shape is a table of sizes of at least 1 (without the batch); element %d is %s"):format(where, i, tostring(size)), 4)
+      end
+    end
+    return { shape = spec, dtype = "f32" }
+  end
+  error(("%s: a shape (table of sizes without the batch), an example tensor or a list of inputs is needed, got %s"):format(where, type(spec)), 4)
+end
+
+--- Read what users give as `shape`: a list of inputs { shape =, dtype =, max = }.
+-- @param spec sizes without the batch, an example tensor, or a list of these
+-- @param where the caller's name, for messages
+-- @return list of inputs
+function graph.inputs(spec, where)
+  if type(spec) == "table" and (type(spec[1]) == "table" or core.is_tensor(spec[1])) and not spec.shape then
+    local list = {}
+    for i, one in ipairs(spec) do list[i] = read_input(one, where) end
+    return list
+  end
+  return { read_input(spec, where) }
+end
+
+--- Example tensors for inputs: normal numbers, or integers from 1 to max (default 2) for integer dtypes.
+-- @param inputs list from graph.inputs
+-- @param batch batch size
+-- @return list of tensors
+function graph.examples(inputs, batch)
+  local list = {}
+  for i, input in ipairs(inputs) do
+    local sizes = { batch, table.unpack(input.shape) }
+    if input.dtype == "f32" or input.dtype == "f64" or input.dtype == "bf16" then
+      list[i] = core.randn(sizes):to(input.dtype)
+    else
+      list[i] = (core.rand(sizes) * (input.max or 2)):floor():to(input.dtype) + core.ones(sizes):to(input.dtype)
+    end
+  end
+  return list
+end
+
+-- --- tracing ------------------------------------------------------------------------------------------------------
+
+local function check_net(net, where)
+  if not Module.is_module(net) then error(("%s: the first argument must be a module, got %s"):format(where, type(net)), 4) end
+end
+
+local function stand_ins(inputs, batch)
+  local list = {}
+  for i, input in ipairs(inputs) do list[i] = core.empty { batch, table.unpack(input.shape) }:to(input.dtype) end
+  return list
+end
+
+local function describe(net)
+  local tensors, modules = {}, {}
+  for name, p in net:named_parameters() do tensors[#tensors + 1] = { name, p } end
+  for name, b in net:named_buffers() do tensors[#tensors + 1] = { name, b } end
+  for path, module in net:named_modules() do modules[#modules + 1] = { path, module._type } end
+  return tensors, modules
+end
+
+local function trace(net, inputs, batch, tensors, modules)
+  return core.trace(stand_ins(inputs, batch), batch, tensors, modules, function(...) return net(...) end)
+end
+
+--- The graph of a model: it is run on shapes only, with two batch sizes.
+-- @param net a module
+-- @param shape sizes of the input without the batch, an example tensor, or a list of inputs { shape =, dtype = }
+-- @return graph
+-- @usage local g = prune.graph(net, { 3, 32, 32 }); g:group(net.conv1.weight, 1, { 3, 7 }):remove()
+function graph.trace(net, shape)
+  check_net(net, "prune.graph")
+  if net.inner_graph then return net:inner_graph(shape) end
+  local inputs = graph.inputs(shape, "prune.graph")
+  local tensors, modules = describe(net)
+  local traced = trace(net, inputs, 2, tensors, modules)
+  traced:fit_batch(trace(net, inputs, 3, tensors, modules))
+  local state = traced:state()
+  state.net, state.inputs = net, inputs
+  -- After a removal: tell modules that keep rewritten numbers as state, then run the model's code again on shapes.
+  state.replay = function(changes, undo)
+    for _, change in ipairs(changes) do
+      local path, operator, arguments = table.unpack(change)
+      local module = net:module(path)
+      if module.rewritten then module:rewritten(operator, arguments) end
+    end
+    if undo then return nil end
+    return trace(net, inputs, 2, tensors, modules)
+  end
+  return traced
+end
+
+--- Dependency groups: lists of units that are ranked together.
+-- @param options { all = true } also gives the twins of products (heads beside head widths), which are left out by default
+-- @return list of groups
+function Graph:groups(given)
+  local o = options.check("graph:groups", given, { all = false })
+  local groups, primary = self:scopes()
+  local list = {}
+  for i, group in ipairs(groups) do
+    if o.all or primary[i] then list[#list + 1] = group end
+  end
+  return list
+end
+
+-- --- groups and parts -----------------------------------------------------------------------------------------------
+
+local Part = {}
+Part.__index = Part
+
+--- A part as a matrix: one row per unit of the group, everything else in the columns.
+-- @param what nil: the parameter's value; "grad": its gradient; "mask"; or a tensor of the parameter's shape
+-- @return tensor [units, columns]
+function Part:rows(what)
+  local source = what
+  if what == nil then source = self.parameter
+  elseif what == "grad" then
+    source = self.parameter.grad
+    if not source then error(("%s has no gradient; run backward first"):format(self.name), 2) end
+  elseif what == "mask" then
+    source = self.parameter.mask or core.ones(self.parameter:size())
+  end
+  return self._group:rows(self.number, source)
+end
+
+--- The coupled parameter axes of a group.
+-- @return iterator of parts; each has name, dim, indices (a table), parameter, producer (this axis makes the units), rows(what)
+-- @usage for part in group:parts() do print(part.name, part.dim, #part.indices) end
+function Group:parts()
+  local list, i = self:describe_parts(), 0
+  return function()
+    i = i + 1
+    local part = list[i]
+    if not part then return nil end
+    part._group = self
+    return setmetatable(part, Part)
+  end
+end
+
+--- Remove the group's units from the model, all or nothing. Gradients, masks and optimiser state follow.
+function Group:remove()
+  local owner = self:graph()
+  owner:remove_units(self:units(), owner:state().replay)
+end
+
+local function short_list(indices)
+  local shown = table.concat(indices, " ", 1, math.min(#indices, 8))
+  return #indices > 8 and shown .. (" ... (%d)"):format(#indices) or shown
+end
+
+core.Group.__index = function(self, key)
+  if key == "size" then return self:count() end
+  return Group[key]
+end
+
+core.Group.__tostring = function(self)
+  local lines = { ("group of %d units"):format(self:count()) }
+  for part in self:parts() do lines[#lines + 1] = ("  %s axis %d: %s"):format(part.name, part.dim, short_list(part.indices)) end
+  return table.concat(lines, "\n")
+end
+
+core.Group.__len = function(self) return self:count() end
+
+core.Graph.__tostring = function(self)
+  local lines = {}
+  for _, node in ipairs(self:nodes()) do
+    local inputs = {}
+    for i, value in ipairs(node.inputs) do inputs[i] = value.name or ("%" .. value.number) end
+    local output = node.outputs[1]
+    lines[#lines + 1] = ("%%%d [%s] = %s(%s)%s"):format(output.number, table.concat(output.shape, ", "), node.op, table.concat(inputs, ", "),
+      node.path ~= "" and "  -- " .. node.path or "")
+  end
+  return table.concat(lines, "\n")
+end
+
+-- --- costs ----------------------------------------------------------------------------------------------------------
+
+--- Sizes and costs of a model.
+-- @param net a module
+-- @param shape input without the batch
+-- @return table: params, buffers, macs (convolutions, linear layers with bias, matrix products; per sample), macs_ptflops (ptflops' convention:
+-- also norms, activations, pooling), sparsity (share of zeros among weights of more than one dimension)
+function graph.profile(net, shape)
+  local macs, macs_ptflops, params, buffers = graph.trace(net, shape):cost()
+  return { params = params, buffers = buffers, macs = macs, macs_ptflops = macs_ptflops, sparsity = graph.sparsity(net) }
+end
+
+--- Share of zero entries among a model's weights of more than one dimension (as the model reads them: masks count).
+-- @param net a module, or a list of tensors
+-- @return number in 0..1
+function graph.sparsity(net)
+  local weights = Module.is_module(net) and net:weights() or net
+  local zeros, total = 0, 0
+  for _, w in ipairs(weights) do
+    local values = w:value()
+    total = total + values:numel()
+    zeros = zeros + values:eq(0):sum():item()
+  end
+  return total > 0 and zeros / total or 0
+end
+
+-- --- summary --------------------------------------------------------------------------------------------------------
+
+local function thousands(n)
+  local text = ("%d"):format(n):reverse():gsub("(%d%d%d)", "%1,"):reverse()
+  return (text:gsub("^,", ""))
+end
+
+-- One row per module that runs operators itself, in order of first run; what the root runs itself is shown by operator.
+local function collect_rows(traced)
+  local rows, by_key = {}, {}
+  local counted = {}
+  for _, node in ipairs(traced:nodes()) do
+    local key = node.path .. "\0" .. node.type
+    local row = by_key[key]
+    if not row then
+      row = { path = node.path, type = node.type, ops = {}, params = 0, macs = 0 }
+      by_key[key], rows[#rows + 1] = row, row
+    end
+    row.macs = row.macs + node.macs
+    row.shape = node.outputs[1].shape
+    row.ops[#row.ops + 1] = node.op
+    for _, value in ipairs(node.inputs) do
+      if value.kind == "parameter" and not counted[value.number] then
+        counted[value.number] = true
+        local n = 1
+        for _, size in ipairs(value.shape) do n = n * size end
+        row.params = row.params + n
+      end
+    end
+  end
+  return rows
+end
+
+local function aligned(lines, right)
+  local widths = {}
+  for _, line in ipairs(lines) do
+    for i, cell in ipairs(line) do widths[i] = math.max(widths[i] or 0, utf8.len(cell) or #cell) end
+  end
+  local out = {}
+  for k, line in ipairs(lines) do
+    local cells = {}
+    for i, cell in ipairs(line) do
+      local fill = (" "):rep(widths[i] - (utf8.len(cell) or #cell))
+      cells[i] = right[i] and fill .. cell or cell .. fill
+    end
+    out[k] = (table.concat(cells, "  "):gsub("%s+$", ""))
+  end
+  return out
+end
+graph.aligned = aligned
+graph.thousands = thousands
+
+--- A table of a model's layers: output shape, parameters, MACs, operators; totals below.
+-- @param net a module
+-- @param shape input without the batch
+-- @return string
+function graph.summary(net, shape)
+  local traced = graph.trace(net, shape)
+  local lines = { { "layer", "type", "output", "params", "MACs", "operators" } }
+  for _, row in ipairs(collect_rows(traced)) do
+    local sizes = table.move(row.shape, 2, #row.shape, 1, {})
+    local ops = table.concat(row.ops, " ", 1, math.min(#row.ops, 4)) .. (#row.ops > 4 and " ..." or "")
+    lines[#lines + 1] = { row.path == "" and "(model)" or row.path, row.type, table.concat(sizes, " x "), thousands(row.params),
+      thousands(row.macs), ops }
+  end
+  local macs, macs_ptflops, params, buffers = traced:cost()
+  local out = aligned(lines, { false, false, false, true, true, false })
+  table.insert(out, 2, ("-"):rep(#out[1] + 12))
+  out[#out + 1] = out[2]
+  out[#out + 1] = ("%s parameters (%.2f MB as f32), %s buffer entries; %s MACs per sample (ptflops' convention: %s)"):format(thousands(params),
+    params * 4 / 1e6, thousands(buffers), thousands(macs), thousands(macs_ptflops))
+  return table.concat(out, "\n")
+end
+
+--- Draw a model's graph.
+-- @param path a file that ends in .dot, or in .svg, .png or .pdf (made by Graphviz's program dot)
+-- @param net a module
+-- @param shape input without the batch
+-- @return path
+function graph.draw(path, net, shape)
+  local kind = tostring(path):match "%.(%a+)$"
+  if not (kind == "dot" or kind == "svg" or kind == "png" or kind == "pdf") then
+    error(("prune.draw: the file must end in .dot, .svg, .png or .pdf: %s"):format(tostring(path)), 2)
+  end
+  local text = graph.trace(net, shape):dot()
+  local util = require "prune.util"
+  util.make_folder(path)
+  local dot_path = kind == "dot" and path or path .. ".dot"
+  local file = assert(io.open(dot_path, "w"))
+  file:write(text)
+  assert(file:close())
+  if kind == "dot" then return path end
+  local quote = function(s) return "'" .. s:gsub("'", "'\\''") .. "'" end
+  local ok = os.execute(("dot -T%s -o %s %s"):format(kind, quote(path), quote(dot_path)))
+  if not ok then
+    error(("prune.draw: Graphviz's program dot is needed for .%s (Debian package graphviz); the graph is in %s"):format(kind, dot_path), 2)
+  end
+  os.remove(dot_path)
+  return path
+end
+
+return graph
