@@ -1,5 +1,6 @@
-# The lists that nobody keeps by hand: operators from core/op, kernels from core/backend, Lua modules embedded in the program.
-# A line that begins with PR_OP(name) declares an operator, one that begins with PR_KERNEL(backend, op, direction) a kernel.
+# The lists that nobody keeps by hand: operators from core/op, kernels from core/backend, criteria from
+# core/prune/criterion, Lua modules embedded in the program.
+# A line that begins with PR_OP(name) declares an operator, with PR_KERNEL(backend, op, direction) a kernel, with PR_CRITERION(name) a criterion.
 set(generated_dir ${CMAKE_BINARY_DIR}/generated)
 file(MAKE_DIRECTORY ${generated_dir})
 

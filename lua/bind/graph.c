@@ -6,6 +6,7 @@
  */
 #include "bind.h"
 
+#include "bind_graph.h"
 #include "prune/removal.h"
 
 #include <string.h>
@@ -583,6 +584,10 @@ static int group_graph(lua_State *L) {
   lua_getiuservalue(L, 1, 1);
   return 1;
 }
+
+pr_graph *bind_check_graph(lua_State *L, int index) { return check_graph(L, index)->graph; }
+pr_pruning *bind_check_pruning(lua_State *L, int index) { return check_pruning(L, check_graph(L, index)); }
+pr_group *bind_check_group(lua_State *L, int index) { return check_group(L, index)->group; }
 
 /* --- removal -------------------------------------------------------------------------------------------------------- */
 
