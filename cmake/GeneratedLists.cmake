@@ -62,8 +62,27 @@ function(generate_kernel_list)
   write_if_changed(${generated_dir}/kernel_list.c "${text}")
 endfunction()
 
+function(generate_criterion_list)
+  file(GLOB files CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/core/prune/criterion/*.c)
+  set(declarations "")
+  set(rows "")
+  foreach(file ${files})
+    set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${file})
+    file(STRINGS ${file} lines REGEX "^PR_CRITERION\\([a-z0-9_]+\\)")
+    foreach(line ${lines})
+      string(REGEX REPLACE "^PR_CRITERION\\(([a-z0-9_]+)\\).*" "\\1" name "${line}")
+      string(APPEND declarations "extern const pr_criterion pr_criterion_${name};\n")
+      string(APPEND rows "  &pr_criterion_${name},\n")
+    endforeach()
+  endforeach()
+  string(CONCAT text "/* Made from the PR_CRITERION lines of core/prune/criterion. */\n#include \"prune/criterion.h\"\n\n"
+         "${declarations}\nconst pr_criterion *const pr_criterion_list[] = {\n${rows}  0\n};\n")
+  write_if_changed(${generated_dir}/criterion_list.c "${text}")
+endfunction()
+
 generate_op_list()
 generate_kernel_list()
+generate_criterion_list()
 
 # The embedded data set, for core/data.
 function(embed_digits)
@@ -77,7 +96,8 @@ function(embed_digits)
 endfunction()
 
 embed_digits()
-set(generated_sources ${generated_dir}/op_list.c ${generated_dir}/kernel_list.c ${generated_dir}/digits.c)
+set(generated_sources ${generated_dir}/op_list.c ${generated_dir}/kernel_list.c ${generated_dir}/criterion_list.c
+    ${generated_dir}/digits.c)
 
 # Lua modules become byte arrays in the program, so that it runs from anywhere with no files beside it.
 function(embed_lua_modules out)

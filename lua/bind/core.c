@@ -288,7 +288,7 @@ static void make_metatable(lua_State *L, int first) {
 /* Rooms that register functions of their own. */
 static const luaL_Reg *const functions[] = { bind_core_functions, bind_create_functions,
                                              bind_gradient_functions, bind_parameter_functions,
-                                             bind_graph_functions };
+                                             bind_graph_functions,    bind_select_functions };
 static const luaL_Reg *const methods_of[] = { bind_tensor_methods, bind_gradient_methods,
                                               bind_parameter_methods };
 static const luaL_Reg *const fields_of[] = { bind_tensor_fields, bind_gradient_fields,

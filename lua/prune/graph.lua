@@ -15,8 +15,7 @@ local function read_input(spec, where)
     table.remove(sizes, 1)
     return { shape = sizes, dtype = spec.dtype }
   elseif type(spec) == "table" and spec.shape then
-    local o = options.check(where, spec, { shape = options.none, dtype = "f32", max = options.none })
-    return o
+    return options.check(where, spec, { shape = options.none, dtype = "f32", max = options.none })
   elseif type(spec) == "table" then
     for i, size in ipairs(spec) do
       if math.type(size) ~= "integer" or size < 1 then
@@ -87,7 +86,7 @@ end
 -- @param shape sizes of the input without the batch, an example tensor, or a list of inputs { shape =, dtype = }
 -- @return graph
 -- @usage local g = prune.graph(net, { 3, 32, 32 }); g:group(net.conv1.weight, 1, { 3, 7 }):remove()
-function graph.trace(net, shape)
+function graph.graph(net, shape)
   check_net(net, "prune.graph")
   if net.inner_graph then return net:inner_graph(shape) end
   local inputs = graph.inputs(shape, "prune.graph")
@@ -200,7 +199,7 @@ end
 -- @return table: params, buffers, macs (convolutions, linear layers with bias, matrix products; per sample), macs_ptflops (ptflops' convention:
 -- also norms, activations, pooling), sparsity (share of zeros among weights of more than one dimension)
 function graph.profile(net, shape)
-  local macs, macs_ptflops, params, buffers = graph.trace(net, shape):cost()
+  local macs, macs_ptflops, params, buffers = graph.graph(net, shape):cost()
   return { params = params, buffers = buffers, macs = macs, macs_ptflops = macs_ptflops, sparsity = graph.sparsity(net) }
 end
 
@@ -275,7 +274,7 @@ graph.thousands = thousands
 -- @param shape input without the batch
 -- @return string
 function graph.summary(net, shape)
-  local traced = graph.trace(net, shape)
+  local traced = graph.graph(net, shape)
   local lines = { { "layer", "type", "output", "params", "MACs", "operators" } }
   for _, row in ipairs(collect_rows(traced)) do
     local sizes = table.move(row.shape, 2, #row.shape, 1, {})
@@ -302,7 +301,7 @@ function graph.draw(path, net, shape)
   if not (kind == "dot" or kind == "svg" or kind == "png" or kind == "pdf") then
     error(("prune.draw: the file must end in .dot, .svg, .png or .pdf: %s"):format(tostring(path)), 2)
   end
-  local text = graph.trace(net, shape):dot()
+  local text = graph.graph(net, shape):dot()
   local util = require "prune.util"
   util.make_folder(path)
   local dot_path = kind == "dot" and path or path .. ".dot"

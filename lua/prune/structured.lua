@@ -1,0 +1,164 @@
+-- structured.lua - plans: which units of a model go, chosen by a criterion to meet a ratio or a target.
+local core = require "prune.core"
+local graph = require "prune.graph"
+local options = require "prune.options"
+
+local structured = {}
+local Plan = {}
+Plan.__index = Plan
+
+local none = options.none
+
+local function number_between(value, low, high, name)
+  if type(value) ~= "number" or not (value >= low and value <= high) then
+    error(("prune.structured: %s must be a number in %g..%g, got %s"):format(name, low, high, tostring(value)), 4)
+  end
+  return value
+end
+
+-- ratio, macs or params: exactly one.
+local function read_target(o, before)
+  local given
+  for _, name in ipairs { "ratio", "macs", "params" } do
+    if o[name] ~= nil then
+      if given then error(("prune.structured: give one of ratio, macs and params, not both %s and %s"):format(given, name), 3) end
+      given = name
+    end
+  end
+  if not given then error("prune.structured: say how much: ratio (share of units that go), macs or params (what is left)", 3) end
+  if given == "ratio" then return "ratio", number_between(o.ratio, 0, 1, "ratio") end
+  local amount = number_between(o[given], 0, math.huge, given)
+  if amount <= 0 then error(("prune.structured: %s must be above 0"):format(given), 3) end
+  return given, amount <= 1 and amount * before[given] or amount
+end
+
+local function collect_gradients(net, data, batches, loss)
+  local F = require "prune.nn.functional"
+  local was_training = net.training
+  net:eval()
+  net:zero_grad()
+  local seen = 0
+  for x, y in data:batches() do
+    (loss or F.cross_entropy)(net(x), y):backward()
+    seen = seen + 1
+    if seen >= batches then break end
+  end
+  net:train(was_training)
+  if seen == 0 then error("prune.structured: the data for the criterion is empty", 3) end
+end
+
+local function check_score(score, group, name)
+  if not core.is_tensor(score) then error(("prune.structured: the criterion must return a tensor of scores, got %s"):format(type(score)), 4) end
+  if score:numel() ~= group:count() then
+    error(("prune.structured: the criterion must give one score per unit: the group of %s has %d units, got %d scores"):format(name, group:count(),
+      score:numel()), 4)
+  end
+  return score:reshape(group:count()):detach():to("f64")
+end
+
+-- A group's name: the first parameter that makes its units.
+local function name_of(group)
+  local first
+  for part in group:parts() do
+    if part.producer then return part.name, part.dim end
+    first = first or part
+  end
+  return first.name, first.dim
+end
+
+local function is_ignored(group, ignore)
+  if not ignore then return false end
+  for part in group:parts() do
+    for _, pattern in ipairs(ignore) do
+      local hit = core.is_tensor(pattern) and pattern == part.parameter or type(pattern) == "string" and part.name:match(pattern)
+      if hit and part.producer then return true end
+    end
+  end
+  return false
+end
+
+--- Plan which units go. Nothing is changed before plan:apply().
+-- @param net a module
+-- @param shape input without the batch
+-- @param options
+--   criterion: from prune.criterion, or a function(group) -> tensor of one score per unit (default: magnitude);
+--   ratio: share of units that go, always floor(ratio n + 1e-6) of n; or macs, params: what is left, a share up to 1 or absolute;
+--   scope: "local" (every group loses its share) or "global" (all groups are ranked together); default: local for a ratio, global for a target;
+--   round_to, rounding: kept counts become multiples ("down", "up", "nearest"); a group that would vanish stays;
+--   ignore: list of name patterns or parameters whose output units stay;
+--   data, batches, loss: for criteria that need gradients: they are accumulated over this many batches (4) first
+-- @return plan: print it, plan:apply(), plan.macs, plan.params
+-- @usage prune.structured(net, { 3, 32, 32 }, { criterion = prune.criterion.magnitude(), ratio = 0.5 }):apply()
+function structured.structured(net, shape, given)
+  local o = options.check("prune.structured", given, {
+    criterion = none, ratio = none, macs = none, params = none, scope = none, round_to = none, rounding = "down", ignore = none, data = none,
+    batches = 4, loss = none,
+  })
+  if o.scope ~= nil and o.scope ~= "local" and o.scope ~= "global" then
+    error(('prune.structured: scope is "local" or "global", got %s'):format(tostring(o.scope)), 2)
+  end
+  local criterion = o.criterion or require("prune.criterion").magnitude()
+  local traced = graph.graph(net, shape)
+  local before = {}
+  before.macs, before.macs_ptflops, before.params = traced:cost()
+  local target, amount = read_target(o, before)
+  if type(criterion) == "table" and criterion.needs_gradients and o.data then collect_gradients(net, o.data, o.batches, o.loss) end
+  local groups, scores, names = {}, {}, {}
+  for _, group in ipairs(traced:groups()) do
+    if not is_ignored(group, o.ignore) then
+      local name, dim = name_of(group)
+      groups[#groups + 1] = group
+      names[#names + 1] = { name, dim }
+      scores[#scores + 1] = check_score(core.no_grad(criterion, group), group, name)
+    end
+  end
+  if #groups == 0 then error("prune.structured: the model has no group whose units can go (graph:notes() tells what is pinned)", 2) end
+  local is_global = o.scope == "global" or (o.scope == nil and target ~= "ratio")
+  local units, outcome = core.select(traced, { target = target, amount = amount, global = is_global, round_to = o.round_to,
+    rounding = o.rounding }, groups, scores)
+  return setmetatable({ graph = traced, net = net, groups = groups, names = names, units = units, before = before, macs = outcome.macs,
+    params = outcome.params, target = target, amount = amount, applied = false }, Plan)
+end
+
+-- Units of a group that go.
+local function gone_of(self, group)
+  local chosen = {}
+  for _, u in ipairs(self.units) do chosen[u] = true end
+  local count = 0
+  for _, u in ipairs(group:units()) do count = count + (chosen[u] and 1 or 0) end
+  return count
+end
+
+-- Counts must be taken before the removal, after which the groups are those of another graph.
+local function lines_of(self)
+  local lines = { { "group", "axis", "units", "left" } }
+  for i, group in ipairs(self.groups) do
+    local gone = gone_of(self, group)
+    lines[#lines + 1] = { self.names[i][1], tostring(self.names[i][2]), tostring(group:count()), tostring(group:count() - gone) }
+  end
+  return lines
+end
+
+--- Remove the units, all or nothing.
+-- @return the plan
+function Plan:apply()
+  if self.applied then error("plan:apply: this plan was applied already; make a new one", 2) end
+  self.lines = lines_of(self)
+  self.graph:remove_units(self.units, self.graph:state().replay)
+  self.applied = true
+  return self
+end
+
+Plan.__tostring = function(self)
+  local out = graph.aligned(self.lines or lines_of(self), { false, true, true, true })
+  table.insert(out, 2, ("-"):rep(#out[1]))
+  local function change(name, from, to) return ("%s %s -> %s (%.1f%%)"):format(name, graph.thousands(from), graph.thousands(to), 100 * to / from) end
+  out[#out + 1] = ("%d units go: %s, %s"):format(#self.units, change("params", self.before.params, self.params),
+    change("MACs", self.before.macs, self.macs))
+  for _, note in ipairs(self.applied and {} or self.graph:notes()) do
+    out[#out + 1] = ("pinned: %s at '%s': %s"):format(note.op, note.path, note.text)
+  end
+  return table.concat(out, "\n")
+end
+
+return structured
