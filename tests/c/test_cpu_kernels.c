@@ -372,9 +372,11 @@ static void im2col_equals_the_direct_kernels(void **state) {
   static const prK_conv problems[] = {
     { 9, 12, 18, 2, { 7, 6 }, { 4, 3 }, { 3, 3 }, { 2, 2 }, { 1, 1 }, { 1, 1 } },
     { 3, 20, 33, 1, { 1, 9 }, { 1, 7 }, { 1, 3 }, { 1, 1 }, { 0, 1 }, { 1, 2 } },
+    { 3, 3, 45, 1, { 17, 18 }, { 9, 9 }, { 7, 7 }, { 2, 2 }, { 3, 3 }, { 1, 1 } },
+    { 20, 17, 33, 1, { 5, 5 }, { 3, 3 }, { 1, 1 }, { 2, 2 }, { 0, 0 }, { 1, 1 } },
   };
   const pr_op *op = pr_op_find("conv2d");
-  for (int k = 0; k < 2; k++) {
+  for (size_t k = 0; k < sizeof problems / sizeof *problems; k++) {
     const prK_conv *p = &problems[k];
     const int64_t sizes[3] = { p->batch * p->in[0] * p->in[1] * p->c_in,
                                p->batch * p->out[0] * p->out[1] * p->c_out,
@@ -407,7 +409,6 @@ static void im2col_equals_the_direct_kernels(void **state) {
 static void threads_do_not_change_convolutions(void **state) {
   (void)state;
   static const test_case cases[] = {
-    { "conv2d", "x:9x3x18x17c weight:33x3x7x7 bias:33", "stride=2 padding=3" },
     { "conv2d", "x:33x23x5x5c weight:45x23x3x3 bias:45", "padding=1" },
     { "batch_norm", "x:90x23x7x7c weight:23 bias:23 running_mean:23 running_var:23+", "training=true" },
     { 0 },

@@ -5,7 +5,11 @@
 
 #include <string.h>
 
-enum { MAX_TAPS = 1024, ROOM = 64 /* floats past the end of a buffer, for reads of whole vectors */ };
+enum {
+  MAX_TAPS = 1024,
+  ROOM = 64,      /* floats past the end of a buffer, for reads of whole vectors */
+  PACK_BLOCK = 16 /* channels whose weights, of all outputs of a panel, fit the first-level cache */
+};
 
 /* One side of a pass: channels-last activations, and their regrouped copy [position][image][line]. */
 typedef struct side {
@@ -60,6 +64,28 @@ bool prK_direct_suits(const prK_conv *p, prK_conv_pass pass) {
   return p->batch >= 8 && p->c_in / p->groups >= 8 && p->c_out / p->groups >= 8;
 }
 
+/* Of the products of taps and outputs along one axis, the share that is not with padding. */
+static double useful_share(const prK_conv *p, int axis) {
+  int64_t pairs = 0;
+  for (int64_t k = 0; k < p->kernel[axis]; k++)
+    for (int64_t o = 0; o < p->out[axis]; o++) {
+      const int64_t at = o * p->stride[axis] - p->padding[axis] + k * p->dilation[axis];
+      pairs += at >= 0 && at < p->in[axis];
+    }
+  return (double)pairs / (double)(p->kernel[axis] * p->out[axis]);
+}
+
+/* Work that is saved, against what tiles with few rows lose. On 1x1 filters nothing is saved, but libraries
+ * are weak on tiny images. */
+bool prK_direct_leads(const prK_conv *p, prK_conv_pass pass) {
+  if (area(p->kernel) > MAX_TAPS || p->c_in / p->groups < 8 || p->c_out / p->groups < 8)
+    return prK_direct_suits(p, pass) && pass == PRK_CONV_WEIGHTS;
+  if (is_narrow(p)) return pass == PRK_CONV_WEIGHTS && prK_direct_suits(p, pass);
+  const double filled = p->batch < 7 ? (double)p->batch / 7 : 1;
+  if (area(p->kernel) == 1) return filled == 1 && area(p->out) <= (pass == PRK_CONV_WEIGHTS ? 16 : 4);
+  return useful_share(p, 0) * useful_share(p, 1) < filled * (pass == PRK_CONV_WEIGHTS ? 0.9 : 0.82);
+}
+
 /* --- regrouping
  * ------------------------------------------------------------------------------------------------------- */
 
@@ -84,15 +110,14 @@ static void pack_forward(const prK_conv *p, int width, const bool *used, const f
       const int64_t first = panel * width, n = outs - first < width ? outs - first : width;
       const float *from = w + (g * outs + first) * depth * taps;
       float *out = to + (g * panels + panel) * taps * depth * width;
-      for (int64_t t = 0; t < taps; t++) {
-        if (!used[t]) continue;
-        for (int64_t c = 0; c < depth; c++) {
-          float *cell = out + (t * depth + c) * width;
-          const float *source = from + c * taps + t;
-          for (int64_t o = 0; o < n; o++) cell[o] = source[o * depth * taps];
-          for (int64_t o = n; o < width; o++) cell[o] = 0;
-        }
-      }
+      for (int64_t block = 0; block < depth; block += PACK_BLOCK)
+        for (int64_t t = 0; t < taps; t++)
+          for (int64_t c = block; used[t] && c < depth && c < block + PACK_BLOCK; c++) {
+            float *cell = out + (t * depth + c) * width;
+            const float *source = from + c * taps + t;
+            for (int64_t o = 0; o < n; o++) cell[o] = source[o * depth * taps];
+            for (int64_t o = n; o < width; o++) cell[o] = 0;
+          }
     }
 }
 

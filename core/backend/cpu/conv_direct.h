@@ -27,8 +27,12 @@ typedef struct prK_conv {
 
 typedef enum prK_conv_pass { PRK_CONV_FORWARD, PRK_CONV_DATA, PRK_CONV_WEIGHTS } prK_conv_pass;
 
-/* Does this problem suit these kernels? Otherwise they would be right, but slow. */
+/* Does this problem suit these kernels? Otherwise they would be right, but slower than im2col. */
 bool prK_direct_suits(const prK_conv *p, prK_conv_pass pass);
+
+/* Are they likely to be faster than a library's kernels that also work on the padding (measured against
+ * oneDNN)? */
+bool prK_direct_leads(const prK_conv *p, prK_conv_pass pass);
 
 /* Bytes of scratch memory that the pass needs (64-byte aligned). */
 size_t prK_direct_scratch(const prK_conv *p, prK_conv_pass pass);

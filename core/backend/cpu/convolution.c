@@ -50,13 +50,14 @@ static pr_status run_direct(pr_call *c, const prK_conv *p, prK_conv_pass pass, f
 /* One pass; `bias` is added to what the pass writes. */
 static pr_status run_pass(pr_call *c, const prK_conv *p, prK_conv_pass pass, float *x, float *weight,
                           const float *bias, float *y) {
-  if (prK_direct_suits(p, pass)) return run_direct(c, p, pass, x, weight, bias, y);
 #ifdef PRUNELUA_ONEDNN
-  if (pass == PRK_CONV_FORWARD || !bias) {
+  const bool able = pass == PRK_CONV_FORWARD || !bias;
+  if (able && !prK_direct_leads(p, pass)) {
     pr_status status = prK_onednn_conv(c, p, pass, x, weight, (float *)bias, y);
     if (status != PR_DECLINED) return status;
   }
 #endif
+  if (prK_direct_suits(p, pass)) return run_direct(c, p, pass, x, weight, bias, y);
   return prK_im2col_conv(c, p, pass, x, weight, bias, y);
 }
 
