@@ -16,12 +16,9 @@ static pr_status check_spacing(const pr_call *c, int space, const int64_t *kerne
   PR_TRY(prO_check_ints(c, PADDING, space));
   PR_TRY(prO_check_ints(c, DILATION, space));
   for (int k = 0; k < space; k++) {
-    int64_t stride = prO_int(c, STRIDE, k), padding = prO_int(c, PADDING, k),
-            dilation = prO_int(c, DILATION, k);
-    if (stride < 1 || dilation < 1 || padding < 0)
-      return prO_fail(c, PR_ERR_ARGUMENT,
-                      "stride (%lld) and dilation (%lld) must be at least 1 and padding (%lld) at least 0",
-                      (long long)stride, (long long)dilation, (long long)padding);
+    PR_TRY(prO_need_int(c, STRIDE, k, 1));
+    PR_TRY(prO_need_int(c, PADDING, k, 0));
+    PR_TRY(prO_need_int(c, DILATION, k, 1));
     if (kernel[k] < 1) return prO_fail(c, PR_ERR_SHAPE, "a kernel of size 0");
   }
   return PR_OK;
@@ -46,7 +43,8 @@ static pr_status check_groups(const pr_call *c) {
   int64_t channels = c->in[X]->shape[1], rows = c->in[WEIGHT]->shape[0], taken = c->in[WEIGHT]->shape[1];
   int64_t groups = c->args[GROUPS].integer;
   if (groups < 0) return prO_fail(c, PR_ERR_ARGUMENT, "groups must be positive (or 0: read off the shapes)");
-  if (groups > 0 ? channels != groups * taken : taken < 1 || channels < 1 || channels % taken != 0)
+  if (groups > 0 ? channels % groups || channels / groups != taken
+                 : taken < 1 || channels < 1 || channels % taken != 0)
     return prO_fail(c, PR_ERR_SHAPE, "x has %lld channels, but weight takes %lld per group%s",
                     (long long)channels, (long long)taken, groups > 1 ? " (see groups)" : "");
   if (groups == 0) groups = channels / taken;
@@ -175,7 +173,8 @@ static pr_status transposed_infer(pr_call *c, int space) {
   for (int k = 0; k < space; k++) {
     int64_t stride = prO_int(c, STRIDE, k), dilation = prO_int(c, DILATION, k);
     int64_t extra = prO_int(c, TRANSPOSED_OUTPUT_PADDING, k);
-    if (extra < 0 || (extra >= stride && extra >= dilation))
+    PR_TRY(prO_need_int(c, TRANSPOSED_OUTPUT_PADDING, k, 0));
+    if (extra >= stride && extra >= dilation)
       return prO_fail(c, PR_ERR_ARGUMENT, "output_padding (%lld) must be smaller than stride or dilation",
                       (long long)extra);
     int64_t size = (x->shape[2 + k] - 1) * stride - 2 * prO_int(c, PADDING, k) +

@@ -18,10 +18,13 @@ static pr_status infer(pr_call *c) {
   double scale = c->args[SCALE].real;
   bool sized = c->args[SIZE].count > 0 || c->args[SIZE].integer > 0;
   if (sized == (scale != 0)) return prO_fail(c, PR_ERR_ARGUMENT, "give either size or scale_factor");
+  if (!sized && !(scale > 0 && scale <= 1 << 20))
+    return prO_fail(c, PR_ERR_ARGUMENT, "scale_factor must be positive and at most 2^20, got %g", scale);
   if (c->args[ALIGN].integer && c->args[MODE].integer != BILINEAR)
     return prO_fail(c, PR_ERR_ARGUMENT, "align_corners belongs to mode bilinear");
   int64_t shape[4] = { x->shape[0], x->shape[1] };
   for (int k = 0; k < 2; k++) {
+    if (sized) PR_TRY(prO_need_int(c, SIZE, k, 1));
     shape[2 + k] = sized ? prO_int(c, SIZE, k) : (int64_t)floor((double)x->shape[2 + k] * scale);
     if (shape[2 + k] < 1 || x->shape[2 + k] < 1)
       return prO_fail(c, PR_ERR_SHAPE, "cannot interpolate from size %lld to %lld",

@@ -179,6 +179,8 @@ static inline int64_t prO_int(const pr_call *c, int arg, int k) {
 }
 /* Fail unless the list argument has 0, 1 or n elements. */
 pr_status prO_check_ints(const pr_call *c, int arg, int n);
+/* Fail unless element k of an INTS argument is at least `least` (and at most 2^30, so that sums of a few cannot overflow). */
+pr_status prO_need_int(const pr_call *c, int arg, int k, int64_t least);
 /* A DIM argument of a tensor with `dim` axes, as 0..dim-1; fails outside. */
 pr_status prO_dim(const pr_call *c, int arg, int dim, int *axis);
 /* A DIMS argument as a mask of axes; the empty list means all. Duplicates fail. */

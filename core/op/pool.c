@@ -18,14 +18,14 @@ static pr_status output(pr_call *c, int k, pr_dtype dtype, int dim, const int64_
 /* Size of the output along one axis. With ceil_mode a last window may reach past the padding, but must start
  * before it. */
 static pr_status windows(const pr_call *c, int axis, bool dilated, int64_t size, int64_t *count) {
+  PR_TRY(prO_need_int(c, KERNEL, axis, 1));
+  PR_TRY(prO_need_int(c, STRIDE, axis, 0));
+  PR_TRY(prO_need_int(c, PADDING, axis, 0));
+  if (dilated) PR_TRY(prO_need_int(c, DILATION, axis, 1));
   int64_t kernel = prO_int(c, KERNEL, axis), stride = prO_int(c, STRIDE, axis),
           padding = prO_int(c, PADDING, axis);
   int64_t dilation = dilated ? prO_int(c, DILATION, axis) : 1;
   if (stride == 0) stride = kernel;
-  if (kernel < 1 || stride < 1 || dilation < 1 || padding < 0)
-    return prO_fail(c, PR_ERR_ARGUMENT,
-                    "kernel_size (%lld) and stride (%lld) must be at least 1 and padding (%lld) at least 0",
-                    (long long)kernel, (long long)stride, (long long)padding);
   if (2 * padding > kernel)
     return prO_fail(c, PR_ERR_ARGUMENT, "padding (%lld) must be at most half of kernel_size (%lld)",
                     (long long)padding, (long long)kernel);
@@ -156,7 +156,7 @@ static pr_status adaptive_infer(pr_call *c, int space, bool maximum) {
   int64_t shape[4] = { x->shape[0], x->shape[1] };
   for (int k = 0; k < space; k++) {
     int64_t wanted = prO_int(c, OUTPUT_SIZE, k);
-    if (wanted < 0) return prO_fail(c, PR_ERR_ARGUMENT, "output_size must not be negative");
+    PR_TRY(prO_need_int(c, OUTPUT_SIZE, k, 0));
     shape[2 + k] = wanted ? wanted : x->shape[2 + k];
     if (x->shape[2 + k] < 1) return prO_fail(c, PR_ERR_SHAPE, "x has no places along a spatial axis");
   }

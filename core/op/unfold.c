@@ -9,11 +9,12 @@ enum { KERNEL, STRIDE, PADDING, DILATION, OUTPUT_SIZE };
 
 /* Number of windows along spatial axis k of an image of this size. */
 static pr_status windows(const pr_call *c, int k, int64_t size, int64_t *count) {
+  PR_TRY(prO_need_int(c, KERNEL, k, 1));
+  PR_TRY(prO_need_int(c, STRIDE, k, 1));
+  PR_TRY(prO_need_int(c, PADDING, k, 0));
+  PR_TRY(prO_need_int(c, DILATION, k, 1));
   int64_t kernel = prO_int(c, KERNEL, k), stride = prO_int(c, STRIDE, k), padding = prO_int(c, PADDING, k);
   int64_t dilation = prO_int(c, DILATION, k);
-  if (kernel < 1 || stride < 1 || dilation < 1 || padding < 0)
-    return prO_fail(c, PR_ERR_ARGUMENT,
-                    "kernel_size, stride and dilation must be at least 1 and padding at least 0");
   int64_t window = dilation * (kernel - 1) + 1, room = size + 2 * padding - window;
   if (room < 0)
     return prO_fail(c, PR_ERR_SHAPE,
@@ -45,6 +46,7 @@ static pr_status fold_infer(pr_call *c) {
   PR_TRY(prO_check_ints(c, OUTPUT_SIZE, 2));
   const pr_tensor *x = c->in[X];
   int64_t rows, columns, height = prO_int(c, OUTPUT_SIZE, 0), width = prO_int(c, OUTPUT_SIZE, 1);
+  for (int k = 0; k < 2; k++) PR_TRY(prO_need_int(c, OUTPUT_SIZE, k, 1));
   PR_TRY(windows(c, 0, height, &rows));
   PR_TRY(windows(c, 1, width, &columns));
   int64_t taps = prO_int(c, KERNEL, 0) * prO_int(c, KERNEL, 1);
