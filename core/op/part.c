@@ -53,7 +53,8 @@ static pr_status part_view(pr_call *c, int k, int axis, int64_t start, int64_t l
   int64_t shape[PR_MAX_DIM], stride[PR_MAX_DIM];
   memcpy(shape, x->shape, sizeof shape);
   memcpy(stride, x->stride, sizeof stride);
-  shape[axis] = length, stride[axis] *= step;
+  shape[axis] = length;
+  if (length > 1) stride[axis] *= step; /* the step of one position is not taken, and may be anything */
   return prO_view(c, k, X, x->dim, shape, stride, x->offset + (length ? start * x->stride[axis] : 0));
 }
 
@@ -288,7 +289,7 @@ static pr_status slice(pr_call *c) {
   if (start < 0 || start > size || stop < start - 1 || stop >= size)
     return prO_fail(c, PR_ERR_INDEX, "positions %lld to %lld do not lie inside axis %lld of size %lld",
                     PR_INDEX(start), PR_INDEX(stop), PR_INDEX(axis), (long long)size);
-  int64_t length = (stop - start + step) / step;
+  int64_t length = stop < start ? 0 : (stop - start) / step + 1;
   PR_TRY(prO_outputs(c, 1));
   return prO_give(
       c, 0,
@@ -327,13 +328,13 @@ static pr_status split_parts(const pr_call *c, int axis, int *parts) {
     if (each < 1) return prO_fail(c, PR_ERR_ARGUMENT, "sizes must be at least 1, not %lld", (long long)each);
     if (size / each > 65536)
       return prO_fail(c, PR_ERR_ARGUMENT, "%lld parts are too many", (long long)(size / each));
-    *parts = size ? (int)((size + each - 1) / each) : 1;
+    *parts = size ? (int)(size / each + (size % each != 0)) : 1;
     return PR_OK;
   }
   for (int k = 0; k < sizes->count; k++) {
     if (sizes->list[k] < 0)
       return prO_fail(c, PR_ERR_ARGUMENT, "a size cannot be %lld", (long long)sizes->list[k]);
-    sum += sizes->list[k];
+    sum = sizes->list[k] > INT64_MAX - sum ? INT64_MAX : sum + sizes->list[k];
   }
   *parts = sizes->count;
   if (sum == size) return PR_OK;
@@ -429,7 +430,7 @@ static pr_status chunk(pr_call *c) {
   if (chunks < 1)
     return prO_fail(c, PR_ERR_ARGUMENT, "the number of chunks must be at least 1, not %lld",
                     (long long)chunks);
-  int64_t each = (x->shape[axis] + chunks - 1) / chunks,
+  int64_t each = x->shape[axis] / chunks + (x->shape[axis] % chunks != 0),
           parts = each ? (x->shape[axis] + each - 1) / each : 1;
   if (parts > 65536) return prO_fail(c, PR_ERR_ARGUMENT, "%lld parts are too many", (long long)parts);
   PR_TRY(prO_outputs(c, capacity = (int)parts));
