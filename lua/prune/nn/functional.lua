@@ -10,28 +10,6 @@ for name, f in next, core.ops do
   if core.describe(name).inputs ~= "" then F[name] = f end
 end
 
---- Mean squared error between two tensors of one shape.
--- @tparam Tensor x
--- @tparam Tensor y
--- @treturn Tensor without axes
-if not F.mse_loss then
-  function F.mse_loss(x, y)
-    local difference = x - y
-    return (difference * difference):mean()
-  end
-end
-
---- One-hot rows: labels [N] (1 to classes) give [N, classes].
--- @tparam Tensor labels whole numbers
--- @tparam integer classes
--- @treturn Tensor f32
--- @usage F.one_hot(prune.tensor({ 2, 1 }, { dtype = "i64" }), 3)
-if not F.one_hot then
-  function F.one_hot(labels, classes)
-    return core.eye(classes)[labels]
-  end
-end
-
 --- Share of rows of `scores` [N, classes] whose largest entry is at the label.
 -- @tparam Tensor scores
 -- @tparam Tensor labels whole numbers, 1 to classes
