@@ -93,8 +93,8 @@ local function show_tag(tag, text)
     if option == "[opt]" then words[#words + 1] = "optional" end
     local default = option:match "^%[opt=(.*)%]$"
     if default then words[#words + 1] = default .. " unless given" end
-    local head = "  " .. (names or text) .. (#words > 0 and ": " .. table.concat(words, ", ") or "")
-    return head .. (about ~= "" and "; " .. about or ""), names and (option ~= "" and "[" .. names .. "]" or names)
+    local head = "  " .. (names or text) .. (#words > 0 and " (" .. table.concat(words, ", ") .. ")" or "")
+    return head .. (names and about ~= "" and ": " .. about or ""), names and (option ~= "" and "[" .. names .. "]" or names)
   end
   if tag:find "^t?return" then return "  returns " .. text end
   if tag == "usage" then return "    " .. text:gsub("\n", "\n    ") end

@@ -107,10 +107,13 @@ function M.text(value, path, parent)
   return path and inherited(path, parent)
 end
 
--- What stands before the first full stop, or before the first line that is set off as code.
+-- What stands before the first full stop, or before the first line that is set off as code or has a tag; for an operator its first
+-- line.
 local function first_sentence(text)
-  local flat = text:gsub("^[^\n]*\n%s*", "", 1):gsub("\n   .*", ""):gsub("%s*\n%s*", " ")
-  return (flat:match "^(.-)%.%s" or flat):gsub("[.:]$", "")
+  local operator = text:match "^[^\n]*\n(%S[^\n]*)"
+  if operator then return operator end
+  local flat = text:gsub("^[^\n]*\n%s*", "", 1):gsub("\n   .*", ""):gsub("%s*\n%s*", " "):gsub("^[%w_.]+ %- ", "")
+  return (flat:match "^(.-)%.%s+%u" or flat):gsub("[.:]$", "")
 end
 
 --- Paths of the public functions and classes reachable from `prune` that have no help text.
@@ -154,6 +157,7 @@ local function contents(path)
 end
 
 local function describe(value)
+  if core().is_tensor and core().is_tensor(value) then return contents "tensor" end
   local meta = debug.getmetatable(value)
   local class = type(meta) == "table" and rawget(meta, "__index")
   for _, item in ipairs(M.walk()) do

@@ -166,6 +166,26 @@ return M
   T.equal({ entries[4].name, entries[4].signature, entries[4].free }, { "size", "tensor:size(dim) -> integer", true })
 end)
 
+T.test("tags are shown as arguments, results and examples", function()
+  local entry = docs.parse([[
+--- Fills.
+-- @tparam {integer,...} shape
+-- @tparam[opt=0] number value what to fill with
+-- @param a, b two more
+-- @treturn Tensor
+-- @usage M.full({ 2 }, 7)
+M.full = core.full
+]], "prune.sample", "@prune/sample.lua")[1]
+  T.equal(docs.render(entry, "prune.sample.full"), [[
+prune.sample.full(shape, [value], a, b)
+  Fills.
+    shape ({integer,...})
+    value (number, 0 unless given): what to fill with
+    a, b: two more
+    returns Tensor
+      M.full({ 2 }, 7)]])
+end)
+
 T.test("help knows the functions of the sources by value", function()
   local help = require "prune.help"
   local text = help.text(require("prune.util").sorted)

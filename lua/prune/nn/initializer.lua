@@ -3,7 +3,9 @@ local core = require "prune.core"
 
 local initializer = {}
 
--- Inputs and outputs that one element of a weight sees: sizes times the receptive field.
+--- Inputs and outputs that one element of a weight sees: sizes times the receptive field.
+-- @param t tensor of two or more dimensions
+-- @return fan in, fan out
 local function fans(t)
   if t:dim() < 2 then error("fan in and fan out need a tensor of at least two dimensions, got " .. t:dim(), 3) end
   local field = 1

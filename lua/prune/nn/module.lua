@@ -71,9 +71,17 @@ function Module.class(name, constructor, base)
   return class
 end
 
+--- Compute the module's outputs from its inputs; `net(x)` calls it. Each class defines its own.
 function Module:forward()
   error(("module %s has no forward function; define function %s:forward(x) ... end"):format(self._type, self._type), 3)
 end
+
+--- module:reset()
+-- Give the parameters their initial values anew. Layers that have parameters have this.
+
+--- module:rewritten(operator, arguments)
+-- Called after a removal for each operator of this module whose arguments changed (heads, group bounds), so that a module that keeps
+-- such numbers takes the new ones.
 
 --- Register a tensor that is not trained but saved and pruned along (running statistics, tables).
 -- @param name field name
