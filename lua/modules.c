@@ -4,14 +4,13 @@
 #include "embedded.h"
 #include "interrupt.h"
 #include "terminal.h"
+#include "bind.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 #include <lauxlib.h>
 #include <lualib.h>
-
-int luaopen_prune_core(lua_State *L) __attribute__((weak));
 
 static const embedded_module *find_embedded(const char *name) {
   for (const embedded_module *m = embedded_modules; m->name; m++)
@@ -105,7 +104,7 @@ static void push_development_path(lua_State *L, bool environment) {
 void modules_install(lua_State *L, bool environment) {
   lua_getglobal(L, "package");
   lua_getfield(L, -1, "preload");
-  if (luaopen_prune_core) lua_pushcfunction(L, luaopen_prune_core), lua_setfield(L, -2, "prune.core");
+  lua_pushcfunction(L, luaopen_prune_core), lua_setfield(L, -2, "prune.core");
   lua_pushcfunction(L, luaopen_prune_interrupt), lua_setfield(L, -2, "prune.interrupt");
   lua_pushcfunction(L, luaopen_prune_terminal), lua_setfield(L, -2, "prune.terminal");
   push_development_path(L, environment);

@@ -112,4 +112,7 @@ void bind_open_ops(lua_State *L);    /* pushes the table of operators by name */
 int bind_index(lua_State *L);        /* t[key] for keys that are not strings */
 int bind_assign(lua_State *L);       /* t[key] = value for these */
 
+/* Opens the module "prune.core". */
+int luaopen_prune_core(lua_State *L);
+
 #endif

@@ -23,7 +23,7 @@ end
 local function print_error(message)
   message = tostring(message):gsub("\n\t%[C%]: in function 'prune%.interrupt%.call'.*", "")
   io.stdout:flush()
-  if message:find("interrupted!", 1, true) and terminal.is_terminal "stderr" then
+  if message:find("interrupted", 1, true) and terminal.is_terminal "stderr" then
     io.stderr:write "\n" -- the cursor stands behind the echoed ^C or a progress bar
   end
   io.stderr:write(message, "\n")

@@ -1,4 +1,4 @@
---- Making tensors. What can be done with them are their methods: every operator, and those listed in `prune.tensor.methods`.
+--- Making tensors. What can be done with them are their methods: every operator, and those described at the end of this file.
 --
 -- Shapes are numbers or a table. Options stand in that table or in one after it: `dtype` ("f32" unless said; f64, bf16, i64, i32, u8,
 -- bool), `requires_grad`.
@@ -95,5 +95,112 @@ M.randperm = core.randperm
 -- @param value
 -- @treturn boolean
 M.is_tensor = core.is_tensor
+
+-- --- methods that are no operators ------------------------------------------------------------------------------------
+
+--- tensor:size([axis]) -> list or integer
+-- Sizes of the axes, or of one axis; negative axes count from the end. `#tensor` is the size of the first, `tensor.shape` the list.
+-- @usage prune.zeros(2, 3):size(-1)    -- 3
+
+--- tensor:stride([axis]) -> list or integer
+-- Steps in memory, in elements, from one index of an axis to the next.
+
+--- tensor:dim() -> integer
+-- The number of axes.
+
+--- tensor:numel() -> integer
+-- The number of elements.
+
+--- tensor:is_contiguous() -> boolean
+-- Do the elements lie in memory in order, without gaps?
+
+--- tensor:is_channels_last() -> boolean
+-- Is this a 4-D tensor whose channels lie next to each other in memory?
+
+--- tensor:shares_storage(other) -> boolean
+-- Are both views of one piece of memory, so that writing to one may change the other?
+
+--- tensor:item() -> number or boolean
+-- The value of a tensor with one element. Raises while a model is traced.
+
+--- tensor:totable() -> nested table
+-- The values as tables of tables; a number or boolean for a tensor without axes.
+
+--- tensor:equal(other) -> boolean
+-- Have both the same shape, dtype and values? nan equals nothing.
+
+--- tensor:allclose(other, options) -> boolean
+-- Is |a - b| <= atol + rtol |b| everywhere? Both must have one shape; nan is close to nothing.
+-- @tparam[opt] table options rtol (1e-5), atol (1e-8)
+
+--- tensor:fill(value) -> tensor
+-- Set every element, in place. Raises for a tensor that was recorded for backward.
+
+--- tensor:copy(other) -> tensor
+-- Take over the values of a tensor that broadcasts to this shape, in place, converting the dtype.
+
+--- tensor:clone() -> tensor
+-- A copy with memory of its own. Gradients flow through it while recording.
+
+--- tensor:detach() -> tensor
+-- The same memory without history: no gradient flows back from it.
+
+--- tensor:to(dtype or device) -> tensor
+-- Converted; itself where nothing changes.
+-- @usage x:to "f64"
+-- @usage x:to { dtype = "bf16", device = "cpu" }
+
+--- tensor:contiguous() -> tensor
+-- Itself if its elements lie in order, else a copy whose do.
+
+--- tensor:lowest(count) -> tensor
+-- Positions (i64, from 1) of the lowest elements of a tensor with one axis, lowest first. Of equal values the lower position goes
+-- first; nan comes last.
+-- @param count an integer, { count = n }, or { ratio = r } for floor(r n + 1e-6) of n
+-- @usage norms:lowest { ratio = 0.3 }
+
+--- tensor:highest(count) -> tensor
+-- Positions (i64, from 1) of the highest elements of a tensor with one axis, highest first; else as lowest.
+-- @param count an integer, { count = n }, or { ratio = r }
+
+--- tensor:backward([gradient])
+-- Add the gradient of this tensor to `grad` of every leaf that it was computed from and that requires one, and free what was
+-- recorded. A tensor with more than one element needs the gradient to start with, of its own shape.
+
+--- tensor:zero_grad() -> tensor
+-- Drop the gradient: `tensor.grad` is nil afterwards.
+
+--- tensor:register_hook(f) -> function
+-- f(gradient) runs when the gradient of this tensor is complete; a tensor that it returns takes the gradient's place. Calling the
+-- result removes the hook.
+
+--- tensor:value() -> tensor
+-- What a parameter reads as: under a mask the masked value.
+
+--- tensor:dense() -> tensor
+-- The value of a parameter beside its mask, which the optimiser moves; a view without history.
+
+--- tensor:clone_parameter() -> tensor
+-- A parameter or buffer of its own with the same value and mask, without gradient and optimiser state.
+
+--- tensor:to_in_place(dtype or device) -> tensor
+-- Convert a parameter and keep its identity: modules and optimisers go on holding it. Gradient and optimiser state are dropped,
+-- a mask stays.
+
+--- tensor:set_mask(mask) -> tensor
+-- Put a mask (of the parameter's shape; 0 hides) beside a parameter's value, or take it away with nil. prune.mask has the ways to
+-- make one.
+
+--- tensor:finalize_mask() -> tensor
+-- Make the masked value the parameter's value and drop the mask.
+
+--- tensor:slots() -> list
+-- The optimiser's state of a parameter: { name, tensor } pairs, such as "momentum_buffer".
+
+--- tensor:set_slot(name, state)
+-- Set one piece of the optimiser's state of a parameter.
+
+--- tensor:clear_slots()
+-- Forget the optimiser's state of a parameter.
 
 return M

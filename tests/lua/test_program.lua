@@ -110,7 +110,9 @@ T.test("-W shows warnings, -v and --version the version", function()
   local version = run "-v"
   assert(version:find "^prunelua %d+%.%d+%.%d+, Lua 5%.4", version)
   has(run "-v -e 'print(6 * 7)'", "42")
-  if pcall(require, "prune.core") then has(run "--version", "backends: ") end
+  local long = run "--version"
+  has(long, "backends: ")
+  for _, name in ipairs(require("prune").backends()) do has(long, name) end
 end)
 
 T.test("-i reads chunks from any input: prompts, results, and a block over several lines", function()
