@@ -47,6 +47,7 @@ local function unknown(option, defaults)
 end
 
 local function check(defaults)
+  if type(defaults) ~= "table" then error("cli: a table of options with defaults is needed, got " .. type(defaults), 3) end
   for name, value in pairs(defaults) do
     local kind = type(value)
     if type(name) ~= "string" or not name:find "^%a[%w_]*$" then

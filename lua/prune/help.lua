@@ -151,7 +151,9 @@ local function contents(path)
   local lines = {}
   for _, item in ipairs(M.walk()) do
     local name = item.path:match("^" .. path:gsub("%p", "%%%0") .. "%.([%w_]+)$")
-    if name and (look.callable(item.value) or docs.load().heads[item.path]) then lines[#lines + 1] = line(name, M.text(item.value, item.path, item.parent) or "") end
+    if name and (look.callable(item.value) or docs.load().heads[item.path]) then
+      lines[#lines + 1] = line(name, M.text(item.value, item.path, item.parent) or "")
+    end
   end
   return table.concat(lines, "\n")
 end

@@ -1,4 +1,5 @@
 -- A progress bar on stderr, only where that is a terminal.
+local options = require "prune.options"
 local terminal = require "prune.terminal"
 
 local Bar = {}
@@ -100,13 +101,16 @@ local M = {}
 --    bar:step(1, "loss 0.12"); bar:done()
 -- Options: total (steps; none: only a count), label, leave (true: the finished bar stays), stream (a file that the bar is
 -- written to in any case; without it stderr, and nothing at all where that is not a terminal).
-function M.bar(options)
-  options = options or {}
-  local clock = options.clock or terminal.clock
-  local now = clock()
+function M.bar(given)
+  local none = options.none
+  local o = options.check("progress.bar", given, { total = none, label = "", leave = true, stream = none, clock = terminal.clock })
+  if o.total ~= nil and math.type(o.total) ~= "integer" then
+    error("progress.bar: total is the number of steps, got " .. tostring(o.total), 2)
+  end
+  local now = o.clock()
   return setmetatable({
-    total = options.total, label = options.label or "", leave = options.leave ~= false, clock = clock,
-    stream = options.stream or (terminal.is_terminal "stderr" and io.stderr) or nil, blocks = utf8_terminal(),
+    total = o.total, label = tostring(o.label), leave = o.leave, clock = o.clock,
+    stream = o.stream or (terminal.is_terminal "stderr" and io.stderr) or nil, blocks = utf8_terminal(),
     count = 0, drawn_count = 0, rate = 0, began = now, drawn = now,
   }, Bar)
 end
@@ -135,11 +139,11 @@ end
 --- Loop with a progress bar (on a terminal; elsewhere just the loop).
 --    for x, y in prune.progress(train, "epoch 1") do ... end
 -- The source is a loader (anything with :batches() and a length), a count (gives 1 to n), a list (gives index, value) or an
--- iterator function. `options` are those of progress.bar.
-function M.each(source, label, options)
+-- iterator function. A third argument takes the options of progress.bar.
+function M.each(source, label, given)
   local total, step, state, control, closing = loop(source)
   local settings = { total = total, label = label }
-  for name, value in pairs(options or {}) do settings[name] = value end
+  for name, value in pairs(given or {}) do settings[name] = value end
   local bar = M.bar(settings)
   local function advance(first, ...)
     if first == nil then return end

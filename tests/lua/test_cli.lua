@@ -19,6 +19,7 @@ end)
 T.test("a default of another type is the script's mistake", function()
   T.raises(function() cli({ f = print }, {}) end, "the default of f is a function")
   T.raises(function() cli({ 1 }, {}) end, "names are words")
+  T.raises(function() cli() end, "a table of options")
 end)
 
 local program = os.getenv "PRUNELUA" or arg[-1]
@@ -138,6 +139,8 @@ T.test("progress loops over loaders, counts, lists and iterators", function()
   end
   T.equal(closed, 2)
   T.equal(stream.text:sub(-1), "\n")
+  T.raises(function() progress.bar { totl = 3 } end, "did you mean .total.")
+  T.raises(function() progress.bar { total = "x" } end, "total is the number of steps")
   T.raises(function() progress(true) end, "progress: a loader, a count, a list or an iterator is needed, got boolean")
 end)
 
