@@ -33,19 +33,15 @@ for name in ([[nn optim data models mask criterion regularizer schedule onnx saf
   modules[name] = "prune." .. name
 end
 
-local loadable = {} -- what prune can have besides its own fields: for completion and help
-for name in next, exports do loadable[name] = true end
-for name in next, modules do loadable[name] = true end
-
 local function names()
   local all = {}
   for name in next, prune do all[#all + 1] = name end
-  for name in next, loadable do all[#all + 1] = name end
+  for name in next, exports do all[#all + 1] = name end
+  for name in next, modules do all[#all + 1] = name end
   return all
 end
 
 setmetatable(prune, {
-  __fields = loadable,
   __index = function(_, name)
     local value
     if exports[name] then
