@@ -137,7 +137,7 @@ const char *prO_input_name(const pr_op *op, int i, char text[32]) {
   if (k < 0)
     snprintf(text, 32, "input %lld", PR_INDEX(i));
   else if (in->list[k])
-    snprintf(text, 32, "%s[%lld]", in->name[k], PR_INDEX(i - k));
+    snprintf(text, 32, "%.16s[%d]", in->name[k], (int)PR_INDEX(i - k));
   else
     snprintf(text, 32, "%s", in->name[k]);
   return text;

@@ -195,9 +195,9 @@ static bool is_recorded(const pr_tensor *t) {
 static int clone(lua_State *L) {
   pr_tensor *t = bind_check_tensor(L, 1);
   lua_settop(L, 1);
-  if (is_recorded(t) && pr_dtype_is_float(t->dtype)) {
-    lua_pushnumber(L, 1);
-    return call_named(L, "mul");
+  if (is_recorded(t)) { /* a conversion to its own dtype copies and has a gradient */
+    lua_pushstring(L, pr_dtype_name(t->dtype));
+    return call_named(L, "cast");
   }
   t = bind_value(L, t, "clone");
   pr_tensor **slot = bind_slot(L);

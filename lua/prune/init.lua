@@ -5,14 +5,15 @@ local core = require "prune.core"
 
 local prune = { version = core.version }
 
--- Names that stand for a field of a module: looked up on first use.
+-- Names that stand for a field of a module ("module:field"; the field has the same name unless said) or for the module itself: looked up on
+-- first use.
 local exports = {
   Trainer = "prune.trainer",
   benchmark = "prune.engine",
   cli = "prune.cli",
   compile = "prune.engine",
   draw = "prune.graph",
-  graph = "prune.graph",
+  graph = "prune.graph:trace",
   load = "prune.checkpoint",
   load_state = "prune.checkpoint",
   profile = "prune.graph",
@@ -20,7 +21,7 @@ local exports = {
   report = "prune.report",
   save = "prune.checkpoint",
   sorted = "prune.util",
-  sparsity = "prune.mask",
+  sparsity = "prune.graph",
   structured = "prune.structured",
   summary = "prune.graph",
   try = "prune.util",
@@ -29,7 +30,7 @@ local exports = {
 
 -- Sub-modules: prune.NAME is require "prune.NAME".
 local modules = {}
-for name in ([[nn optim data models mask criterion regularizer schedule onnx safetensors util functional]]):gmatch "%a+" do
+for name in ([[nn optim data models mask criterion regularizer schedule onnx safetensors util]]):gmatch "%a+" do
   modules[name] = "prune." .. name
 end
 
@@ -41,12 +42,19 @@ local function names()
   return all
 end
 
+-- For completion and help: what the table will hold once it is asked.
+local fields = {}
+for name in next, exports do fields[name] = true end
+for name in next, modules do fields[name] = true end
+
 setmetatable(prune, {
+  __fields = fields,
   __index = function(_, name)
     local value
     if exports[name] then
-      local module = require(exports[name])
-      value = type(module) == "table" and module[name] or module
+      local path, field = exports[name]:match "^([^:]+):?(.*)$"
+      local module = require(path)
+      value = type(module) == "table" and module[field ~= "" and field or name] or module
     elseif modules[name] then
       value = require(modules[name])
     else
