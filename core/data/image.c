@@ -95,7 +95,8 @@ static pr_status jpeg_size(prL_decoder *decoder, const uint8_t *bytes, size_t si
 static pr_status jpeg_decode(prL_decoder *decoder, const uint8_t *bytes, size_t size, const char *name,
                              int channels, prL_image *out) {
   (void)channels, (void)out;
-  return jpeg_size(decoder, bytes, size, name, NULL, NULL, NULL);
+  int width, height, space;
+  return jpeg_size(decoder, bytes, size, name, &width, &height, &space);
 }
 #endif
 
@@ -236,9 +237,10 @@ pr_status prL_image_size(prL_decoder *decoder, const uint8_t *bytes, size_t size
 
 pr_status prL_image_decode(prL_decoder *decoder, const uint8_t *bytes, size_t size, const char *name,
                            int channels, prL_image *out) {
+  int width, height;
   switch (format_of(bytes, size)) {
   case JPEG: return jpeg_decode(decoder, bytes, size, name, channels, out);
-  case PNG: return png_run(decoder, bytes, size, name, channels, NULL, NULL, out);
+  case PNG: return png_run(decoder, bytes, size, name, channels, &width, &height, out);
   default: return unknown(name);
   }
 }

@@ -13,7 +13,7 @@ typedef struct span {
 /* Output pixel `at` of an axis of `size` pixels that is scaled by 1 / `reduction`. */
 static span taps(int at, int size, double reduction, float *weights) {
   double radius = reduction > 1 ? reduction : 1, centre = (at + 0.5) * reduction, total = 0;
-  int first = (int)(centre - radius + 0.5), end = (int)(centre + radius + 0.5);
+  int first = (int)lround(centre - radius), end = (int)lround(centre + radius);
   if (first < 0) first = 0;
   if (end > size) end = size;
   for (int i = first; i < end; i++) {

@@ -38,7 +38,8 @@ static pr_status list(const char *directory, prL_names *files, prL_names *folder
 static pr_status check_endings(const prL_names *files, size_t from) {
   for (size_t i = from; i < files->count; i++) {
     const char *path = prL_name(files, i), *dot = strrchr(strrchr(path, '/'), '.');
-    if (!dot || (strcasecmp(dot, ".jpg") && strcasecmp(dot, ".jpeg") && strcasecmp(dot, ".png")))
+    if (!dot ||
+        (strcasecmp(dot, ".jpg") != 0 && strcasecmp(dot, ".jpeg") != 0 && strcasecmp(dot, ".png") != 0))
       return pr_fail(PR_ERR_UNSUPPORTED,
                      "%s: is not an image that can be read (.jpg, .jpeg, .png); convert it or move it away",
                      path);

@@ -25,7 +25,7 @@ pr_status pr_normalization_named(const char *name, int channels, pr_normalizatio
   const char *names[PUBLISHED];
   for (int i = 0; i < PUBLISHED; i++) {
     names[i] = published[i].name;
-    if (strcmp(name, names[i])) continue;
+    if (strcmp(name, names[i]) != 0) continue;
     if (published[i].channels && published[i].channels != channels)
       return pr_fail(PR_ERR_ARGUMENT, "the constants of `%s` are for %d channels, the images have %d", name,
                      published[i].channels, channels);

@@ -92,7 +92,7 @@ pr_status pr_hdf5_open_bytes(const void *bytes, size_t size, const char *name, p
   hid_t id = -1, access = H5Pcreate(H5P_FILE_ACCESS);
   /* the library copies the image; its signature lacks the const */
   if (access >= 0 && H5Pset_fapl_core(access, 1 << 16, 0) >= 0 &&
-      H5Pset_file_image(access, (void *)(uintptr_t)bytes, size) >= 0)
+      H5Pset_file_image(access, (void *)bytes, size) >= 0)
     id = H5Fopen(name, H5F_ACC_RDONLY, access);
   pr_status status = take(id, name, out);
   if (access >= 0) H5Pclose(access);
