@@ -24,7 +24,7 @@ static span taps(int at, int size, double reduction, float *weights) {
   return (span){ first, end - first, weights };
 }
 
-static uint8_t to_byte(float x) { return x <= 0 ? 0 : x >= 255 ? 255 : (uint8_t)(x + 0.5f); }
+static uint8_t to_byte(float x) { return x <= 0 ? 0 : x >= 255 ? 255 : (uint8_t)lroundf(x); }
 
 /* The sizes after scaling and the corner of the crop, in scaled pixels. Half offsets go to the even
  * neighbour. */
