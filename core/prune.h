@@ -10,6 +10,9 @@
 #include "base/random.h"
 #include "base/scope.h"
 #include "base/thread.h"
+#include "data/dataset.h"
+#include "data/loader.h"
+#include "io/hdf5.h"
 #include "op/op.h"
 #include "tensor/tensor.h"
 

@@ -110,7 +110,7 @@ static pr_status unlike(const char *path, const char *what) {
       path, what);
 }
 
-static pr_status open_any(pr_dataset *d, const char *path, pr_part part, const pr_dataset_options *options) {
+static pr_status open_any(pr_dataset *d, const char *path, pr_split part, const pr_dataset_options *options) {
   char inner[PATH_MAX];
   struct stat info;
   if (stat(path, &info)) return pr_fail(PR_ERR_IO, "%s: cannot be opened: %s", path, strerror(errno));
@@ -144,7 +144,7 @@ static pr_dataset *create(void) {
   return d;
 }
 
-pr_status pr_dataset_open(const char *path, pr_part part, const pr_dataset_options *options,
+pr_status pr_dataset_open(const char *path, pr_split part, const pr_dataset_options *options,
                           pr_dataset **out) {
   *out = NULL;
   pr_dataset *d = create();
@@ -152,7 +152,7 @@ pr_status pr_dataset_open(const char *path, pr_part part, const pr_dataset_optio
   return finish(d, open_any(d, path, part, options ? options : &pr_dataset_defaults), out);
 }
 
-pr_status pr_dataset_digits(pr_part part, pr_dataset **out) {
+pr_status pr_dataset_digits(pr_split part, pr_dataset **out) {
   *out = NULL;
   pr_dataset *d = create();
   if (!d) return PR_ERR_MEMORY;

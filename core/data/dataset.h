@@ -22,7 +22,7 @@
 
 typedef struct pr_dataset pr_dataset;
 
-typedef enum pr_part { PR_TRAIN, PR_TEST } pr_part;
+typedef enum pr_split { PR_TRAIN, PR_TEST } pr_split;
 
 typedef struct pr_dataset_options {
   int resize; /* image folders: 0 = all images must be of one size; n = shorter side to n, then the centre n x
@@ -35,11 +35,11 @@ extern const pr_dataset_options pr_dataset_defaults; /* no resize, 2 GiB */
 
 /* Open the training or the test part; `options` NULL means the defaults. An option that the kind of source
  * has no use for is an error. */
-pr_status pr_dataset_open(const char *path, pr_part part, const pr_dataset_options *options,
+pr_status pr_dataset_open(const char *path, pr_split part, const pr_dataset_options *options,
                           pr_dataset **out);
 
 /* The digits that the library carries: 8 x 8, one channel, 1437 for training, 360 for testing. */
-pr_status pr_dataset_digits(pr_part part, pr_dataset **out);
+pr_status pr_dataset_digits(pr_split part, pr_dataset **out);
 
 /* A data set from memory (copied): `images` count x height x width x channels bytes, labels 0 .. classes - 1.
  */

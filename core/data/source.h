@@ -45,11 +45,11 @@ struct pr_dataset {
 };
 
 /* Each fills an empty data set; on failure the caller releases what was filled. */
-pr_status prL_open_hdf5(pr_dataset *d, const char *path, pr_part part);
-pr_status prL_open_digits(pr_dataset *d, pr_part part);
-pr_status prL_open_folder(pr_dataset *d, const char *path, pr_part part, const pr_dataset_options *options);
-pr_status prL_open_cifar10(pr_dataset *d, const char *path, pr_part part);
-pr_status prL_open_idx(pr_dataset *d, const char *path, pr_part part);
+pr_status prL_open_hdf5(pr_dataset *d, const char *path, pr_split part);
+pr_status prL_open_digits(pr_dataset *d, pr_split part);
+pr_status prL_open_folder(pr_dataset *d, const char *path, pr_split part, const pr_dataset_options *options);
+pr_status prL_open_cifar10(pr_dataset *d, const char *path, pr_split part);
+pr_status prL_open_idx(pr_dataset *d, const char *path, pr_split part);
 
 /* Is it one? */
 bool prL_is_cifar10(const char *path);

@@ -59,7 +59,7 @@ bool prL_is_cifar10(const char *path) {
   return false;
 }
 
-pr_status prL_open_cifar10(pr_dataset *d, const char *path, pr_part part) {
+pr_status prL_open_cifar10(pr_dataset *d, const char *path, pr_split part) {
   static const char *const classes[] = { "airplane", "automobile", "bird",  "cat",  "deer",
                                          "dog",      "frog",       "horse", "ship", "truck" };
   char file[PATH_MAX];
@@ -84,7 +84,7 @@ pr_status prL_open_cifar10(pr_dataset *d, const char *path, pr_part part) {
 /* --- IDX, the form of MNIST: 0 0 type rank, sizes as big-endian 32 bits, then the bytes --- */
 
 /* The plain file, or the one with .gz; zlib reads both. */
-static bool idx_file(char *out, const char *path, pr_part part, bool images) {
+static bool idx_file(char *out, const char *path, pr_split part, bool images) {
   const char *set = part == PR_TRAIN ? "train" : "t10k",
              *kind = images ? "images-idx3-ubyte" : "labels-idx1-ubyte";
   char name[64];
@@ -133,7 +133,7 @@ static pr_status idx_end(idx *f) {
   return PR_OK;
 }
 
-static pr_status idx_open(idx *f, const char *path, pr_part part, bool images) {
+static pr_status idx_open(idx *f, const char *path, pr_split part, bool images) {
   uint8_t head[4], word[4];
   struct stat info;
   const char *set = part == PR_TRAIN ? "train" : "t10k";
@@ -161,7 +161,7 @@ static pr_status idx_open(idx *f, const char *path, pr_part part, bool images) {
   return PR_OK;
 }
 
-static pr_status idx_labels(idx *f, const char *path, pr_part part, int32_t **labels, size_t *capacity,
+static pr_status idx_labels(idx *f, const char *path, pr_split part, int32_t **labels, size_t *capacity,
                             int64_t *count) {
   PR_TRY(idx_open(f, path, part, false));
   *count = f->sizes[0];
@@ -173,7 +173,7 @@ static pr_status idx_labels(idx *f, const char *path, pr_part part, int32_t **la
   return idx_end(f);
 }
 
-static pr_status idx_images(idx *f, pr_dataset *d, const char *path, pr_part part) {
+static pr_status idx_images(idx *f, pr_dataset *d, const char *path, pr_split part) {
   PR_TRY(idx_open(f, path, part, true));
   if (f->sizes[1] > PRL_MAX_SIDE || f->sizes[2] > PRL_MAX_SIDE)
     return pr_fail(PR_ERR_FORMAT, "%s: images of %lld x %lld pixels", f->path, (long long)f->sizes[1],
@@ -201,7 +201,7 @@ static pr_status idx_classes(idx *f, const char *path, int *classes) {
   return status;
 }
 
-pr_status prL_open_idx(pr_dataset *d, const char *path, pr_part part) {
+pr_status prL_open_idx(pr_dataset *d, const char *path, pr_split part) {
   idx f = { 0 };
   int64_t count = 0;
   int classes = 0;

@@ -142,7 +142,7 @@ static pr_status make_cache(pr_dataset *d, size_t most) {
   return d->cache ? PR_OK : PR_ERR_MEMORY;
 }
 
-pr_status prL_open_folder(pr_dataset *d, const char *path, pr_part part, const pr_dataset_options *options) {
+pr_status prL_open_folder(pr_dataset *d, const char *path, pr_split part, const pr_dataset_options *options) {
   char train[PATH_MAX], own[PATH_MAX];
   if (!prL_join(train, sizeof train, path, "train") ||
       !prL_join(own, sizeof own, path, part == PR_TRAIN ? "train" : "test"))

@@ -85,7 +85,7 @@ static const char *const names[ARRAYS] = { "images", "labels", "test_images", "t
 
 /* arrays: images and labels; or, for a test part of its own, also test_images and test_labels (then images is
  * not needed). */
-static pr_status build(pr_dataset *d, const char *path, pr_part part, bool own_test, pr_hdf5_array *arrays) {
+static pr_status build(pr_dataset *d, const char *path, pr_split part, bool own_test, pr_hdf5_array *arrays) {
   int from = part == PR_TEST && own_test ? TEST_IMAGES : IMAGES, shape[3] = { 0 };
   pr_hdf5_array *images = &arrays[from], *labels = &arrays[from + 1];
   PR_TRY(image_shape(images, path, names[from], shape));
@@ -101,7 +101,7 @@ static pr_status build(pr_dataset *d, const char *path, pr_part part, bool own_t
 
 /* One look at the file is enough for the training part. Whether it has a test part of its own is known after
  * that look, so the images of a test part take a second one. */
-pr_status prL_open_hdf5(pr_dataset *d, const char *path, pr_part part) {
+pr_status prL_open_hdf5(pr_dataset *d, const char *path, pr_split part) {
   const pr_hdf5_wanted wanted[ARRAYS] = { { names[IMAGES], .optional = part == PR_TEST,
                                             .head_only = part == PR_TEST },
                                           { .name = names[LABELS] },
@@ -124,7 +124,7 @@ pr_status prL_open_hdf5(pr_dataset *d, const char *path, pr_part part) {
   return status;
 }
 
-pr_status prL_open_digits(pr_dataset *d, pr_part part) {
+pr_status prL_open_digits(pr_dataset *d, pr_split part) {
   static const char name[] = "embedded digits";
   pr_hdf5_array arrays[ARRAYS] = { 0 };
   pr_hdf5 *file;

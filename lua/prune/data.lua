@@ -52,23 +52,24 @@ local loading = {
 }
 
 --- Open a data set: its training and its test part.
--- The path is an HDF5 file (`images`: N x H x W or N x H x W x C bytes, `labels` from 0, and optionally `test_images`, `test_labels`; else the last
--- fifth is the test part), a folder with train/CLASS/*.jpg (or png) and test/CLASS/*.jpg, a folder with the binary files of CIFAR-10 or
--- those of MNIST (plain or .gz); "" stands for the digits that are part of the program (8 x 8, values 0 to 1).
+-- The path is an HDF5 file (`images`: N x H x W or N x H x W x C bytes, `labels` from 0, and optionally `test_images`, `test_labels`;
+-- else the last fifth is the test part), a folder with train/CLASS/*.jpg (or png) and test/CLASS/*.jpg, a folder with the binary
+-- files of CIFAR-10 or those of MNIST (plain or .gz); "" stands for the digits that are part of the program (8 x 8, values 0 to 1).
 --
--- A part has `shape` ({ channels, height, width }), `classes` (their number), `class_names`, `size` (images), `#part` (batches in an epoch),
--- `normalization` ({ mean =, std = }) and the methods batches, state, restore.
+-- A part has `shape` ({ channels, height, width }), `classes` (their number), `class_names`, `size` (images), `#part` (batches in an
+-- epoch), `normalization` ({ mean =, std = }) and the methods batches, state, restore.
 -- @tparam string path
 -- @tparam[opt] table options
 --   batch (64), test_batch (as batch): images in a batch; the last batch holds the rest, a single image joins the one before;
 --   limit: use so many images for training, and the same share for testing; from image folders the classes take turns;
---   normalize: "auto" (mean and deviation of the training images per channel), "cifar10", "imagenet", "mnist", "none", or { mean =, std = };
+--   normalize: "auto" (mean and deviation of the training images per channel), "cifar10", "imagenet", "mnist", "none", or
+--   { mean =, std = };
 --   augment: { crop_padding = 4, flip = true }, for training images; shuffle (true); threads (2): how many prepare batches;
---   seed (that of prune.seed): of order and augmentation; resize: for image folders, the shorter side to so many pixels, then the centre;
---   cache (2 GiB): bytes of decoded images to keep
+--   seed (that of prune.seed): of order and augmentation; resize: for image folders, the shorter side to so many pixels, then the
+--   centre; cache (2 GiB): bytes of decoded images to keep
 -- @return the training part and the test part
 -- @usage local train, test = prune.data.load("", { batch = 64 })
--- @usage local train = prune.data.load("cifar10", { batch = 128, normalize = "cifar10", augment = { crop_padding = 4, flip = true } })
+-- @usage local train = prune.data.load("photos", { batch = 128, resize = 64, augment = { crop_padding = 4, flip = true } })
 function M.load(path, given)
   if type(path) ~= "string" then error(("prune.data.load: the path is a string, not %s"):format(type(path)), 2) end
   local o = options.check("prune.data.load", given, loading)

@@ -5,13 +5,13 @@
 #include "base/random.h"
 #include "data/dataset.h"
 
-static pr_dataset *open_part(const char *path, pr_part part) {
+static pr_dataset *open_part(const char *path, pr_split part) {
   pr_dataset *d;
   assert_ok(pr_dataset_open(path, part, NULL, &d));
   return d;
 }
 
-static void refused(const char *path, pr_part part, pr_status status, const char *text) {
+static void refused(const char *path, pr_split part, pr_status status, const char *text) {
   pr_dataset *d = (pr_dataset *)files_root;
   assert_fails(pr_dataset_open(path, part, NULL, &d), status, text);
   assert_null(d);

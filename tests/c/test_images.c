@@ -186,7 +186,7 @@ static const char *animals(const char *name, const char *test) {
   return files_path("%s", name);
 }
 
-static void refused(const char *path, pr_part part, pr_status status, const char *text) {
+static void refused(const char *path, pr_split part, pr_status status, const char *text) {
   pr_dataset *d;
   assert_fails(pr_dataset_open(path, part, NULL, &d), status, text);
 }
