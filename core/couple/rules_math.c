@@ -77,8 +77,9 @@ void prC_rule_elementwise(pr_coupling *c, int n, const int *operand, int y, prC_
       for (int i = 0; i < m; i++)
         if (value[i] == 0) result = 0, known = true;
     } else if (kind == PRC_DIVIDE) {
-      result = value[0] / value[1];
+      result = f ? f(value, context) : value[0] / value[1];
       if (value[0] == 0 && under(c, present[1], y, a) < 0) result = 0, known = true;
+      if (value[1] == 0) result = INFINITY, known = true; /* whatever it divides */
     } else if (known && f) {
       result = f(value, context);
     } else {

@@ -67,10 +67,24 @@ static double dead_value(const double *x, const void *context) {
   return row->value(x[0], x[1]);
 }
 
+/* 0 to a power that is not known may be infinite. */
+static void pin_bases(pr_coupling *k) {
+  int shift = prC_dim(k, PRC_OUT(0)) - prC_dim(k, PRC_IN(X)),
+      other = prC_dim(k, PRC_OUT(0)) - prC_dim(k, PRC_IN(Y));
+  for (int d = 0; d < prC_dim(k, PRC_IN(X)); d++) {
+    int own = d + shift - other;
+    bool known = own >= 0 && prC_size(k, PRC_IN(Y), own) > 1 && !isnan(prC_dead(k, PRC_IN(Y), own));
+    if (prC_dead(k, PRC_IN(X), d) == 0 && !known) prC_pin(k, PRC_IN(X), d, "0 to an unknown power");
+  }
+}
+
 static void couple(pr_coupling *k) {
   static const int operands[] = { PRC_IN(X), PRC_IN(Y) };
   const pr_op *op = k->call->op;
-  prC_elementwise kind = op == &pr_op_mul ? PRC_MULTIPLY : op == &pr_op_div ? PRC_DIVIDE : PRC_FUNCTION;
+  prC_elementwise kind = PRC_FUNCTION;
+  if (op == &pr_op_mul) kind = PRC_MULTIPLY;
+  if (op == &pr_op_div || op == &pr_op_fmod || op == &pr_op_remainder) kind = PRC_DIVIDE;
+  if (op == &pr_op_pow2) pin_bases(k);
   prC_rule_elementwise(k, 2, operands, PRC_OUT(0), kind, dead_value, prO_binary_row(op));
 }
 
