@@ -24,9 +24,9 @@ local function assign(self, key, value)
   if value == nil or type(key) == "string" and key:sub(1, 1) == "_" then return end
   if is_tensor(value) or is_module(value) then
     local keys = self._keys
-    if not keys[key] then
+    if not keys.known[key] then -- apart from the list: keys of children may be numbers
       keys[#keys + 1] = key
-      keys[key] = true
+      keys.known[key] = true
     end
     if is_module(value) and not value._name then
       -- children of a list count from 0 in names, as in PyTorch's state dicts
@@ -55,7 +55,7 @@ function Module.class(name, constructor, base)
   local class = setmetatable({}, {
     __index = base or Module,
     __call = function(class, ...)
-      local self = setmetatable({ _keys = {}, training = true }, class)
+      local self = setmetatable({ _keys = { known = {} }, training = true }, class)
       local construct = constructor or (base and base._constructor)
       if construct then construct(self, ...) end
       return self
