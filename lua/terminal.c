@@ -55,13 +55,19 @@ static bool wait_for_input(void (*resized)(void)) {
 
 static char history_path[4096]; /* empty: none */
 
-static void make_folders(const char *path) {
-  char folder[sizeof history_path];
-  for (const char *slash = strchr(path + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
-    memcpy(folder, path, (size_t)(slash - path));
-    folder[slash - path] = 0;
-    mkdir(folder, 0700);
+/* Make the folders that lead to `path`. False with errno set where one cannot be had; then `path` is cut
+ * behind its name. */
+static bool make_folders(char *path, mode_t mode) {
+  for (char *slash = strchr(path + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
+    struct stat about;
+    *slash = 0;
+    if (mkdir(path, mode) != 0) {
+      if (errno != EEXIST || stat(path, &about) != 0) return false;
+      if (!S_ISDIR(about.st_mode)) return errno = ENOTDIR, false;
+    }
+    *slash = '/';
   }
+  return true;
 }
 
 static void write_escaped(FILE *file, const char *entry) {
@@ -324,7 +330,9 @@ static int use_history(lua_State *L) {
   if (snprintf(history_path, sizeof history_path, "%s", path) >= (int)sizeof history_path)
     history_path[0] = 0;
   if (!history_path[0]) return 0;
-  make_folders(history_path);
+  char folders[sizeof history_path];
+  memcpy(folders, history_path, sizeof folders);
+  if (!make_folders(folders, 0700)) return history_path[0] = 0; /* no history is no reason to complain */
   load_history();
   return 0;
 }
@@ -372,6 +380,16 @@ static int entries(lua_State *L) {
   return 1;
 }
 
+static int make_folders_for(lua_State *L) {
+  size_t length;
+  const char *path = luaL_checklstring(L, 1, &length);
+  char *copy = lua_newuserdatauv(L, length + 1, 0);
+  memcpy(copy, path, length + 1);
+  if (length && !make_folders(copy, 0777))
+    return luaL_error(L, "cannot make folder %s: %s", copy, strerror(errno));
+  return 0;
+}
+
 static int seconds(lua_State *L) {
   lua_pushnumber(L, pr_clock());
   return 1;
@@ -385,6 +403,7 @@ int luaopen_prune_terminal(lua_State *L) {
                                         { "is_terminal", stream_is_terminal },
                                         { "columns", columns },
                                         { "entries", entries },
+                                        { "make_folders", make_folders_for },
                                         { "clock", seconds },
                                         { NULL, NULL } };
   luaL_newlib(L, functions);

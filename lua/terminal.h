@@ -13,6 +13,7 @@
  *   is_terminal(stream)         is "stdin", "stdout" or "stderr" a terminal? Not where TERM is dumb
  *   columns() -> integer        width of the terminal that stderr or stdout is, 80 if none
  *   entries(folder) -> list     names in a folder, sub-folders with a slash; nil when it cannot be read
+ *   make_folders(path)          make the folders that lead to a file; raises with the reason
  *   has_editor                  was the program built with libedit?
  *   clock() -> number           seconds of a monotonic clock
  */

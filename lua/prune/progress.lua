@@ -37,10 +37,11 @@ local function gauge(share, width, blocks)
   return text .. (" "):rep(width - full - (part > 0 and 1 or 0))
 end
 
--- Bytes that fit in `columns` characters of text.
+-- The first `columns` characters of a text (bytes, where it is not UTF-8).
 local function cut(text, columns)
-  local last = utf8.len(text) and utf8.offset(text, columns + 1) or columns + 1
-  return last and text:sub(1, last - 1) or text
+  local length = utf8.len(text)
+  if (length or #text) <= columns then return text end
+  return text:sub(1, length and utf8.offset(text, columns + 1) - 1 or columns)
 end
 
 function Bar:text(columns)
@@ -99,11 +100,14 @@ local M = {}
 --- A progress bar moved by hand.
 --    local bar = prune.progress.bar { total = 391, label = "epoch 1" }
 --    bar:step(1, "loss 0.12"); bar:done()
--- Options: total (steps; none: only a count), label, leave (true: the finished bar stays), stream (a file that the bar is
--- written to in any case; without it stderr, and nothing at all where that is not a terminal).
+-- Options: total (steps; none: only a count), label, start (steps done before, as after resuming), leave (true: the finished bar
+-- stays), stream (a file that the bar is written to in any case; without it stderr, and nothing at all where that is not a
+-- terminal).
 function M.bar(given)
   local none = options.none
-  local o = options.check("progress.bar", given, { total = none, label = "", leave = true, stream = none, clock = terminal.clock })
+  local o = options.check("progress.bar", given, {
+    total = none, label = "", start = 0, leave = true, stream = none, clock = terminal.clock,
+  })
   if o.total ~= nil and math.type(o.total) ~= "integer" then
     error("progress.bar: total is the number of steps, got " .. tostring(o.total), 2)
   end
@@ -111,7 +115,7 @@ function M.bar(given)
   return setmetatable({
     total = o.total, label = tostring(o.label), leave = o.leave, clock = o.clock,
     stream = o.stream or (terminal.is_terminal "stderr" and io.stderr) or nil, blocks = utf8_terminal(),
-    count = 0, drawn_count = 0, rate = 0, began = now, drawn = now,
+    count = o.start, drawn_count = o.start, rate = 0, began = now, drawn = now,
   }, Bar)
 end
 

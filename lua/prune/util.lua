@@ -37,6 +37,26 @@ end
 --    local net, why = prune.try(prune.load, "model.h5")
 function M.try(f, ...) return results(pcall(f, ...)) end
 
+--- Make the folders that lead to a file.
+--    util.make_folder "runs/a/report.csv"    -- makes runs and runs/a
+function M.make_folder(path)
+  if type(path) ~= "string" then error("make_folder: a path is needed, got " .. type(path), 2) end
+  require("prune.terminal").make_folders(path)
+end
+
+--- Write a text file so that nobody ever sees half of it: to a temporary name beside it, then renamed.
+function M.write_file(path, text)
+  local temporary = path .. ".new"
+  local file, why = io.open(temporary, "wb")
+  if not file then error("cannot write " .. why, 2) end
+  local ok, problem = file:write(text)
+  local closed, late = file:close()
+  if ok and closed then ok, problem = os.rename(temporary, path) end
+  if ok and closed then return end
+  os.remove(temporary)
+  error(("cannot write %s: %s"):format(path, problem or late), 2)
+end
+
 --- The one of `names` that is nearest to `word` by edit distance, or nil when none is close.
 function M.nearest(word, names)
   local best, least = nil, #word // 3 + 2

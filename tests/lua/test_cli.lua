@@ -98,6 +98,14 @@ T.test("a bar shows share, count, time and note, at most ten times a second", fu
   T.equal(#stream.text, length)
 end)
 
+T.test("a bar that goes on from an earlier run counts its steps and not its time", function()
+  local stream, clock, pass = recorder()
+  local bar = progress.bar { total = 10, start = 6, stream = stream, clock = clock }
+  pass(1)
+  bar:step(2)
+  assert(stream.text:find("80% |", 1, true) and stream.text:find("8/10 [00:01<00:01, 2.0 it/s]", 1, true), stream.text)
+end)
+
 T.test("a bar never is wider than its line, and one without a total counts", function()
   local bar = progress.bar { total = 1000, label = ("a long label "):rep(4), stream = recorder(), clock = function() return 0 end }
   for columns = 5, 120 do assert(utf8.len(bar:text(columns)) <= columns) end

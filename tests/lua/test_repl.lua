@@ -206,4 +206,18 @@ T.test("prune.util: sorted, try, nearest", function()
   T.equal(util.nearest("qqqqqq", { "epochs", "batch" }), nil)
 end)
 
+T.test("prune.util: folders and files are made whole, or the reason is told", function()
+  local util = require "prune.util"
+  local path = T.scratch "new/deeper/file.txt"
+  util.make_folder(path)
+  util.make_folder(path)
+  util.write_file(path, "first")
+  util.write_file(path, "second")
+  T.equal(assert(io.open(path)):read "a", "second")
+  T.equal(io.open(path .. ".new"), nil)
+  T.raises(function() util.make_folder(path .. "/below") end, "cannot make folder .*file.txt: Not a directory")
+  T.raises(function() util.write_file(T.scratch "nowhere/file.txt", "") end, "cannot write .*nowhere")
+  T.raises(function() util.make_folder() end, "a path is needed")
+end)
+
 T.done()
