@@ -58,6 +58,12 @@ double *prK_doubles(pr_call *c, int64_t n) {
   return prK_scratch(c, (size_t)(n > 0 ? n : 1) * sizeof(double));
 }
 
+double *prK_zeros(pr_call *c, int64_t n) {
+  double *room = prK_doubles(c, n);
+  if (room) memset(room, 0, (size_t)(n > 0 ? n : 1) * sizeof *room);
+  return room;
+}
+
 const double *prK_load(pr_call *c, const pr_tensor *t) {
   if (!t) return NULL;
   if (t->dtype == PR_F64 && pr_is_contiguous(t) && prT_data(t))

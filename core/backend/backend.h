@@ -56,10 +56,14 @@ void prK_scratch_free(pr_call *c);
  * pointer or returns the failure. */
 const double *prK_load(pr_call *c, const pr_tensor *t);
 double *prK_doubles(pr_call *c, int64_t n);
+double *prK_zeros(pr_call *c, int64_t n); /* likewise, cleared */
 pr_status prK_store(pr_tensor *t, const double *values);
 #define PRK_LOAD(name, tensor)                                                                               \
   const double *name = prK_load(c, tensor);                                                                  \
   if ((tensor) && !name) return PR_ERR_MEMORY
+#define PRK_ZEROS(name, count)                                                                               \
+  double *name = prK_zeros(c, count);                                                                        \
+  if (!name) return PR_ERR_MEMORY
 #define PRK_ROOM(name, count)                                                                                \
   double *name = prK_doubles(c, count);                                                                      \
   if (!name) return PR_ERR_MEMORY

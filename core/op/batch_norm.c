@@ -34,9 +34,6 @@ static pr_status check_count(const pr_call *c, int64_t count, const char *over) 
       count == 1 ? "is" : "are", (long long)count, over);
 }
 
-/* Statistics of a bf16 tensor need more than its 8 bits. */
-static pr_dtype statistics_dtype(const pr_tensor *x) { return x->dtype == PR_F64 ? PR_F64 : PR_F32; }
-
 static pr_status infer(pr_call *c, bool instance) {
   PR_TRY(prO_need_dim(c, X, instance ? 3 : 2, 5));
   PR_TRY(prO_need_float(c, X));
@@ -52,8 +49,8 @@ static pr_status infer(pr_call *c, bool instance) {
     PR_TRY(prO_output_channels_last(c, Y, x->dtype, 4, x->shape));
   else
     PR_TRY(prO_output_like(c, Y, x));
-  PR_TRY(prO_output(c, MEAN, statistics_dtype(x), instance ? 2 : 1, x->shape + !instance));
-  return prO_output(c, INVSTD, statistics_dtype(x), instance ? 2 : 1, x->shape + !instance);
+  PR_TRY(prO_output(c, MEAN, prO_statistics_dtype(x), instance ? 2 : 1, x->shape + !instance));
+  return prO_output(c, INVSTD, prO_statistics_dtype(x), instance ? 2 : 1, x->shape + !instance);
 }
 
 static pr_status batch_infer(pr_call *c) { return infer(c, false); }

@@ -7,7 +7,7 @@
 enum { X, WEIGHT, BIAS };
 enum { Y };
 
-/* --- convolution ---------------------------------------------------------------------------------------- */
+/* --- convolution ----------------------------------------------------------------------------------------- */
 
 enum { STRIDE, PADDING, DILATION, GROUPS };
 
@@ -148,7 +148,7 @@ PR_OP(conv1d) = {
           "As conv2d with one spatial axis.",
 };
 
-/* --- transposed convolution ----------------------------------------------------------------------------- */
+/* --- transposed convolution ------------------------------------------------------------------------------ */
 
 enum { TRANSPOSED_OUTPUT_PADDING = 3, TRANSPOSED_GROUPS = 4 };
 

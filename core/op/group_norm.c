@@ -45,7 +45,7 @@ static pr_status infer(pr_call *c) {
     PR_TRY(prO_need_size(c, i, 0, x->shape[1], "one per channel of x"));
   }
   if (!(c->args[EPS].real >= 0)) return prO_fail(c, PR_ERR_ARGUMENT, "eps must not be negative");
-  pr_dtype statistics = x->dtype == PR_F64 ? PR_F64 : PR_F32;
+  pr_dtype statistics = prO_statistics_dtype(x);
   if (x->dim == 4)
     PR_TRY(prO_output_channels_last(c, Y, x->dtype, 4, x->shape));
   else

@@ -28,9 +28,6 @@ static pr_status axes_of(const pr_call *c, int vectors, int arg, int *count) {
   return PR_OK;
 }
 
-/* Statistics of a bf16 tensor need more than its 8 bits. */
-static pr_dtype statistics_dtype(const pr_tensor *x) { return x->dtype == PR_F64 ? PR_F64 : PR_F32; }
-
 static pr_status check(const pr_call *c, int eps) {
   PR_TRY(prO_need_dim(c, X, 1, PR_MAX_DIM));
   PR_TRY(prO_need_float(c, X));
@@ -54,8 +51,7 @@ static int normalized(const pr_coupling *k, int vectors) {
           .help = "number of last axes to normalize over where no weight says it" },                         \
   }
 
-/* --- layer norm
- * -------------------------------------------------------------------------------------------------------- */
+/* --- layer norm ------------------------------------------------------------------------------------------ */
 
 static pr_status layer_infer(pr_call *c) {
   int k;
@@ -63,8 +59,8 @@ static pr_status layer_infer(pr_call *c) {
   PR_TRY(axes_of(c, 2, DIMS, &k));
   const pr_tensor *x = c->in[X];
   PR_TRY(prO_output_like(c, 0, x));
-  PR_TRY(prO_output(c, 1, statistics_dtype(x), x->dim - k, x->shape));
-  return prO_output(c, 2, statistics_dtype(x), x->dim - k, x->shape);
+  PR_TRY(prO_output(c, 1, prO_statistics_dtype(x), x->dim - k, x->shape));
+  return prO_output(c, 2, prO_statistics_dtype(x), x->dim - k, x->shape);
 }
 
 static void layer_couple(pr_coupling *k) {
@@ -90,9 +86,7 @@ PR_OP(layer_norm) = {
           "normalization\", 2016.",
 };
 
-/* --- RMS norm
- * -----------------------------------------------------------------------------------------------------------
- */
+/* --- RMS norm -------------------------------------------------------------------------------------------- */
 
 static pr_status rms_infer(pr_call *c) {
   int k;
@@ -100,7 +94,7 @@ static pr_status rms_infer(pr_call *c) {
   PR_TRY(axes_of(c, 1, DIMS, &k));
   const pr_tensor *x = c->in[X];
   PR_TRY(prO_output_like(c, 0, x));
-  return prO_output(c, 1, statistics_dtype(x), x->dim - k, x->shape);
+  return prO_output(c, 1, prO_statistics_dtype(x), x->dim - k, x->shape);
 }
 
 static void rms_couple(pr_coupling *k) {

@@ -75,8 +75,7 @@ PR_OP(binary_cross_entropy_with_logits) = {
           "in [0, 1] -> y scalar",
 };
 
-/* --- Kullback-Leibler divergence
- * ------------------------------------------------------------------------------------------ */
+/* --- Kullback-Leibler divergence ------------------------------------------------------------------------- */
 
 PR_OP(kl_div) = {
   .name = "kl_div",

@@ -192,6 +192,8 @@ pr_status prO_output_like(pr_call *c, int k, const pr_tensor *like);
 pr_status prO_output_ordered(pr_call *c, int k, pr_dtype dtype, int dim, const int64_t *shape,
                              const pr_tensor *like);
 pr_status prO_output_channels_last(pr_call *c, int k, pr_dtype dtype, int dim, const int64_t *shape);
+/* The dtype of statistics of x that backward reads again: f64 for f64, else f32 (bf16 has too few bits). */
+static inline pr_dtype prO_statistics_dtype(const pr_tensor *x) { return x->dtype == PR_F64 ? PR_F64 : PR_F32; }
 /* Output k as a view of input `i`. */
 pr_status prO_view(pr_call *c, int k, int i, int dim, const int64_t *shape, const int64_t *stride,
                    int64_t offset);

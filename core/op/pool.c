@@ -7,7 +7,7 @@
 enum { X };
 enum { Y, INDEX };
 
-/* --- windows of a fixed size ---------------------------------------------------------------------------- */
+/* --- windows of a fixed size ----------------------------------------------------------------------------- */
 
 enum { KERNEL, STRIDE, PADDING, CEIL, DILATION, COUNT_PAD = DILATION };
 
@@ -144,7 +144,7 @@ PR_OP(avg_pool1d) = {
           "As avg_pool2d with one spatial axis.",
 };
 
-/* --- adaptive windows ----------------------------------------------------------------------------------- */
+/* --- adaptive windows ------------------------------------------------------------------------------------ */
 
 enum { OUTPUT_SIZE };
 

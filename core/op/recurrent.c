@@ -8,9 +8,6 @@ enum { X, WEIGHT_IH, WEIGHT_HH, BIAS_IH, BIAS_HH, H0, C0 };
 enum { Y, H_N, C_N };
 enum { REVERSE };
 
-/* Statistics of a bf16 tensor need more than its 8 bits. */
-static pr_dtype record_dtype(const pr_tensor *x) { return x->dtype == PR_F64 ? PR_F64 : PR_F32; }
-
 static pr_status check(const pr_call *c, int64_t gates, int last) {
   PR_TRY(prO_need_dim(c, X, 3, 3));
   PR_TRY(prO_need_float(c, X));
@@ -44,10 +41,11 @@ static pr_status outputs(pr_call *c, int states, bool cells) {
   PR_TRY(prO_output(c, Y, x->dtype, 3, (int64_t[]){ x->shape[0], x->shape[1], hidden }));
   for (int k = 0; k < states; k++)
     PR_TRY(prO_output(c, H_N + k, x->dtype, 2, (int64_t[]){ x->shape[0], hidden }));
-  PR_TRY(
-      prO_output(c, H_N + states, record_dtype(x), 3, (int64_t[]){ x->shape[0], x->shape[1], 4 * hidden }));
+  PR_TRY(prO_output(c, H_N + states, prO_statistics_dtype(x), 3,
+                    (int64_t[]){ x->shape[0], x->shape[1], 4 * hidden }));
   if (!cells) return PR_OK;
-  return prO_output(c, H_N + states + 1, record_dtype(x), 3, (int64_t[]){ x->shape[0], x->shape[1], hidden });
+  return prO_output(c, H_N + states + 1, prO_statistics_dtype(x), 3,
+                    (int64_t[]){ x->shape[0], x->shape[1], hidden });
 }
 
 /* steps * rows * (inputs + units) */
@@ -79,9 +77,7 @@ static void gru_couple(pr_coupling *k) { couple(k, false); }
 #define REVERSE_ARG                                                                                          \
   { "reverse", PR_ARG_BOOL, .help = "step from the last place to the first" }
 
-/* --- LSTM
- * ------------------------------------------------------------------------------------------------------------
- */
+/* --- LSTM ------------------------------------------------------------------------------------------------ */
 
 static pr_status lstm_infer(pr_call *c) {
   PR_TRY(check(c, 4, C0));
@@ -107,9 +103,7 @@ PR_OP(lstm) = {
           "Schmidhuber, \"Long short-term memory\", 1997; Gers et al., \"Learning to forget\", 2000.",
 };
 
-/* --- GRU
- * --------------------------------------------------------------------------------------------------------------
- */
+/* --- GRU ------------------------------------------------------------------------------------------------- */
 
 static pr_status gru_infer(pr_call *c) {
   PR_TRY(check(c, 3, H0));

@@ -1,7 +1,6 @@
 /* attention.c - scaled dot-product attention, one query row at a time; the backward pass computes the
  * probabilities again. */
 #include <math.h>
-#include <string.h>
 
 #include "backend/backend.h"
 
@@ -83,9 +82,8 @@ PR_KERNEL(reference, scaled_dot_product_attention, forward)
 {
   attention a;
   PR_TRY(attention_of(c, &a));
-  PRK_ROOM(y, pr_numel(c->out[Y]));
+  PRK_ZEROS(y, pr_numel(c->out[Y]));
   PRK_ROOM(p, a.keys);
-  memset(y, 0, sizeof *y * (size_t)pr_numel(c->out[Y]));
   for (int64_t head = 0; head < a.heads; head++)
     for (int64_t i = 0; i < a.queries; i++) {
       double *row = y + (head * a.queries + i) * a.value_width;
@@ -124,21 +122,16 @@ static void query_gradient(const attention *a, const gradients *g, int64_t head,
   }
 }
 
-static double *zeros(pr_call *c, const pr_tensor *t) {
-  double *room = prK_doubles(c, pr_numel(t));
-  if (room) memset(room, 0, sizeof *room * (size_t)pr_numel(t));
-  return room;
-}
-
 PR_KERNEL(reference, scaled_dot_product_attention, backward)
 {
   attention a;
   PR_TRY(attention_of(c, &a));
   PRK_LOAD(gy, c->grad_out[Y]);
   PRK_ROOM(p, a.keys);
-  gradients g = { zeros(c, c->in[Q]), zeros(c, c->in[K]), zeros(c, c->in[V]), NULL };
+  gradients g = { prK_zeros(c, pr_numel(c->in[Q])), prK_zeros(c, pr_numel(c->in[K])),
+                  prK_zeros(c, pr_numel(c->in[V])), NULL };
   if (!g.q || !g.k || !g.v) return PR_ERR_MEMORY;
-  if (c->grad_in[MASK] && !(g.mask = zeros(c, c->in[MASK]))) return PR_ERR_MEMORY;
+  if (c->grad_in[MASK] && !(g.mask = prK_zeros(c, pr_numel(c->in[MASK])))) return PR_ERR_MEMORY;
   for (int64_t head = 0; head < a.heads; head++)
     for (int64_t i = 0; i < a.queries; i++) {
       attend(&a, head, i, p);

@@ -101,10 +101,8 @@ static pr_status backward(pr_call *c, bool instance) {
   PRK_LOAD(mean, c->out[MEAN]);
   PRK_LOAD(invstd, c->out[INVSTD]);
   PRK_LOAD(gy, c->grad_out[Y]);
-  PRK_ROOM(sum, e.sets);
-  PRK_ROOM(product, e.sets);
-  memset(sum, 0, sizeof *sum * (size_t)e.sets);
-  memset(product, 0, sizeof *product * (size_t)e.sets);
+  PRK_ZEROS(sum, e.sets);
+  PRK_ZEROS(product, e.sets);
   for (int64_t row = 0; row < e.batch * e.channels; row++) {
     int64_t set = set_of(&e, row);
     for (int64_t s = row * e.plane; s < (row + 1) * e.plane; s++) {
@@ -126,8 +124,7 @@ static pr_status backward(pr_call *c, bool instance) {
   }
   for (int i = WEIGHT; i <= BIAS; i++) {
     if (!c->grad_in[i]) continue;
-    PRK_ROOM(g, e.channels);
-    memset(g, 0, sizeof *g * (size_t)e.channels);
+    PRK_ZEROS(g, e.channels);
     for (int64_t set = 0; set < e.sets; set++) g[set % e.channels] += (i == WEIGHT ? product : sum)[set];
     PR_TRY(prK_store(c->grad_in[i], g));
   }

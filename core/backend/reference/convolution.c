@@ -5,8 +5,6 @@
  * (convolution), the image (its adjoint, which is what a transposed convolution computes), the weight (its
  * gradient). Arrays are row-major doubles; one spatial axis is H = 1.
  */
-#include <string.h>
-
 #include "backend/backend.h"
 
 enum { X, WEIGHT, BIAS };
@@ -108,18 +106,11 @@ static void start(double *y, const pr_tensor *t, const double *bias) {
 static pr_status bias_gradient(pr_call *c, const double *gy) {
   if (!c->grad_in[BIAS]) return PR_OK;
   const pr_tensor *t = c->grad_out[0];
-  PRK_ROOM(gb, t->shape[1]);
+  PRK_ZEROS(gb, t->shape[1]);
   int64_t plane = 1;
   for (int d = 2; d < t->dim; d++) plane *= t->shape[d];
-  memset(gb, 0, sizeof *gb * (size_t)t->shape[1]);
   for (int64_t i = 0, n = pr_numel(t); i < n; i++) gb[i / plane % t->shape[1]] += gy[i];
   return prK_store(c->grad_in[BIAS], gb);
-}
-
-static double *zeros(pr_call *c, const pr_tensor *t) {
-  double *room = prK_doubles(c, pr_numel(t));
-  if (room) memset(room, 0, sizeof *room * (size_t)pr_numel(t));
-  return room;
 }
 
 static pr_status forward(pr_call *c, bool transposed) {
@@ -144,8 +135,7 @@ static pr_status backward(pr_call *c, bool transposed) {
       transposed ? geometry_of(c, c->grad_out[0], c->in[X]) : geometry_of(c, c->in[X], c->grad_out[0]);
   if (c->grad_in[X]) {
     PRK_LOAD(weight, c->in[WEIGHT]);
-    double *gx = zeros(c, c->grad_in[X]);
-    if (!gx) return PR_ERR_MEMORY;
+    PRK_ZEROS(gx, pr_numel(c->grad_in[X]));
     if (transposed)
       to_result(&g, gy, weight, gx);
     else
@@ -154,8 +144,7 @@ static pr_status backward(pr_call *c, bool transposed) {
   }
   if (c->grad_in[WEIGHT]) {
     PRK_LOAD(x, c->in[X]);
-    double *gw = zeros(c, c->grad_in[WEIGHT]);
-    if (!gw) return PR_ERR_MEMORY;
+    PRK_ZEROS(gw, pr_numel(c->grad_in[WEIGHT]));
     to_weight(&g, transposed ? gy : x, gw, transposed ? x : gy);
     PR_TRY(prK_store(c->grad_in[WEIGHT], gw));
   }

@@ -1,7 +1,6 @@
 /* cross_entropy.c - cross_entropy and nll_loss. Both are -sum_c q[c] l[c] per sample, with l = log
  * softmax(x), or x itself, and the target q[c] = weight[c] ((1 - smoothing) [c = label] + smoothing / C). */
 #include <math.h>
-#include <string.h>
 
 #include "backend/backend.h"
 
@@ -80,10 +79,8 @@ static pr_status weight_gradient(pr_call *c, const samples *s, const double *x, 
                                  bool scores) {
   samples even = *s;
   even.weight = NULL;
-  PRK_ROOM(gw, s->classes);
-  PRK_ROOM(share, s->classes);
-  memset(gw, 0, sizeof *gw * (size_t)s->classes);
-  memset(share, 0, sizeof *share * (size_t)s->classes);
+  PRK_ZEROS(gw, s->classes);
+  PRK_ZEROS(share, s->classes);
   double total = 0, whole = divisor(c, s);
   bool none = c->args[REDUCTION].integer == NONE, mean = c->args[REDUCTION].integer == MEAN;
   for (int64_t i = 0; i < s->count; i++) {

@@ -1,7 +1,6 @@
 /* interpolate.c - resizing: along each axis an output place takes from two input places with weights that sum
  * to 1. */
 #include <math.h>
-#include <string.h>
 
 #include "backend/backend.h"
 
@@ -63,8 +62,7 @@ PR_KERNEL(reference, interpolate, forward)
 PR_KERNEL(reference, interpolate, backward)
 {
   PRK_LOAD(gy, c->grad_out[Y]);
-  PRK_ROOM(gx, pr_numel(c->grad_in[X]));
-  memset(gx, 0, sizeof *gx * (size_t)pr_numel(c->grad_in[X]));
+  PRK_ZEROS(gx, pr_numel(c->grad_in[X]));
   resize(c, c->grad_in[X], c->grad_out[Y], gx, (double *)gy, true);
   return prK_store(c->grad_in[X], gx);
 }

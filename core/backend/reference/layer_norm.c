@@ -1,7 +1,6 @@
 /* layer_norm.c - layer, RMS and group normalization: blocks of consecutive elements of row-major x share
  * their statistics. */
 #include <math.h>
-#include <string.h>
 
 #include "backend/backend.h"
 
@@ -93,10 +92,8 @@ static pr_status backward(pr_call *c, const blocks *b) {
   PRK_LOAD(invstd, c->out[b->centred ? 2 : 1]);
   int64_t entries = b->run ? b->sample / b->run : 0;
   PRK_ROOM(gx, pr_numel(c->in[X]));
-  PRK_ROOM(gw, entries);
-  PRK_ROOM(gb, entries);
-  memset(gw, 0, sizeof *gw * (size_t)entries);
-  memset(gb, 0, sizeof *gb * (size_t)entries);
+  PRK_ZEROS(gw, entries);
+  PRK_ZEROS(gb, entries);
   for (int64_t k = 0; k < b->samples * b->kinds; k++) {
     int64_t from = b->start[k % b->kinds], to = b->start[k % b->kinds + 1], first = k / b->kinds * b->sample;
     double centre = mean ? mean[k] : 0;

@@ -1,6 +1,4 @@
 /* linear.c - matrix products in plain loops: linear and matmul. */
-#include <string.h>
-
 #include "backend/backend.h"
 
 /* c [m, n] += a [m, k] b [k, n], each read through (row, column) strides, so that a transpose costs nothing.
@@ -19,15 +17,7 @@ static void multiply_add(int64_t m, int64_t n, int64_t k, matrix y, matrix a, ma
     }
 }
 
-static double *zeros(pr_call *c, const pr_tensor *t) {
-  double *room = prK_doubles(c, pr_numel(t));
-  if (room) memset(room, 0, sizeof *room * (size_t)pr_numel(t));
-  return room;
-}
-
-/* --- linear
- * ---------------------------------------------------------------------------------------------------------
- */
+/* --- linear ---------------------------------------------------------------------------------------------- */
 
 enum { X, WEIGHT, BIAS };
 
@@ -52,32 +42,27 @@ PR_KERNEL(reference, linear, backward)
   int64_t rows = out ? pr_numel(c->grad_out[0]) / out : 0;
   if (c->grad_in[X]) {
     PRK_LOAD(weight, c->in[WEIGHT]);
-    double *gx = zeros(c, c->grad_in[X]);
-    if (!gx) return PR_ERR_MEMORY;
+    PRK_ZEROS(gx, pr_numel(c->grad_in[X]));
     multiply_add(rows, in, out, (matrix){ gx, in, 1 }, (matrix){ (double *)gy, out, 1 },
                  (matrix){ (double *)weight, in, 1 });
     PR_TRY(prK_store(c->grad_in[X], gx));
   }
   if (c->grad_in[WEIGHT]) {
     PRK_LOAD(x, c->in[X]);
-    double *gw = zeros(c, c->grad_in[WEIGHT]);
-    if (!gw) return PR_ERR_MEMORY;
+    PRK_ZEROS(gw, pr_numel(c->grad_in[WEIGHT]));
     multiply_add(out, in, rows, (matrix){ gw, in, 1 }, (matrix){ (double *)gy, 1, out },
                  (matrix){ (double *)x, in, 1 });
     PR_TRY(prK_store(c->grad_in[WEIGHT], gw));
   }
   if (c->grad_in[BIAS]) {
-    double *gb = zeros(c, c->grad_in[BIAS]);
-    if (!gb) return PR_ERR_MEMORY;
+    PRK_ZEROS(gb, pr_numel(c->grad_in[BIAS]));
     for (int64_t i = 0; i < rows * out; i++) gb[i % out] += gy[i];
     PR_TRY(prK_store(c->grad_in[BIAS], gb));
   }
   return PR_OK;
 }
 
-/* --- matmul
- * ---------------------------------------------------------------------------------------------------------
- */
+/* --- matmul ---------------------------------------------------------------------------------------------- */
 
 enum { A, B };
 
@@ -124,8 +109,7 @@ PR_KERNEL(reference, matmul, forward)
 {
   PRK_LOAD(a, c->in[A]);
   PRK_LOAD(b, c->in[B]);
-  double *y = zeros(c, c->out[0]);
-  if (!y) return PR_ERR_MEMORY;
+  PRK_ZEROS(y, pr_numel(c->out[0]));
   product p = product_of(c, c->out[0]);
   for (int64_t i = 0; i < p.batches; i++)
     multiply_add(p.m, p.n, p.k, (matrix){ y + i * p.m * p.n, p.n, 1 },
@@ -140,8 +124,7 @@ PR_KERNEL(reference, matmul, backward)
   product p = product_of(c, c->grad_out[0]);
   if (c->grad_in[A]) {
     PRK_LOAD(b, c->in[B]);
-    double *ga = zeros(c, c->grad_in[A]);
-    if (!ga) return PR_ERR_MEMORY;
+    PRK_ZEROS(ga, pr_numel(c->grad_in[A]));
     for (int64_t i = 0; i < p.batches; i++)
       multiply_add(p.m, p.k, p.n, (matrix){ ga + batch_offset(&p, p.a_step, i), p.k, 1 },
                    (matrix){ (double *)gy + i * p.m * p.n, p.n, 1 },
@@ -150,8 +133,7 @@ PR_KERNEL(reference, matmul, backward)
   }
   if (c->grad_in[B]) {
     PRK_LOAD(a, c->in[A]);
-    double *gb = zeros(c, c->grad_in[B]);
-    if (!gb) return PR_ERR_MEMORY;
+    PRK_ZEROS(gb, pr_numel(c->grad_in[B]));
     for (int64_t i = 0; i < p.batches; i++)
       multiply_add(p.k, p.n, p.m, (matrix){ gb + batch_offset(&p, p.b_step, i), p.n, 1 },
                    (matrix){ (double *)a + batch_offset(&p, p.a_step, i), 1, p.k },

@@ -1,7 +1,6 @@
 /* pool.c - maxima and means over windows. Every kernel walks the windows of its output; one spatial axis is H
  * = 1. */
 #include <math.h>
-#include <string.h>
 
 #include "backend/backend.h"
 
@@ -66,7 +65,7 @@ static void windows_at(const pr_call *c, const planes *p, window_rule *rule, int
   w[1] = rule(c, p->space - 1, p->in[1], p->out[1], j);
 }
 
-/* --- maximum -------------------------------------------------------------------------------------------- */
+/* --- maximum --------------------------------------------------------------------------------------------- */
 
 static pr_status max_forward(pr_call *c, window_rule *rule) {
   planes p = planes_of(c->in[X], c->out[Y]);
@@ -99,8 +98,7 @@ static pr_status max_backward(pr_call *c) {
   planes p = planes_of(target, c->grad_out[Y]);
   PRK_LOAD(index, c->out[INDEX]);
   PRK_LOAD(gy, c->grad_out[Y]);
-  PRK_ROOM(gx, pr_numel(target));
-  memset(gx, 0, sizeof *gx * (size_t)pr_numel(target));
+  PRK_ZEROS(gx, pr_numel(target));
   int64_t outputs = p.out[0] * p.out[1];
   for (int64_t at = 0; at < p.count * outputs; at++)
     gx[at / outputs * p.in[0] * p.in[1] + (int64_t)index[at]] += gy[at];
@@ -120,9 +118,7 @@ PR_KERNEL(reference, adaptive_max_pool2d, forward)
 PR_KERNEL(reference, adaptive_max_pool2d, backward)
 { return max_backward(c); }
 
-/* --- mean
- * -------------------------------------------------------------------------------------------------------------
- */
+/* --- mean ------------------------------------------------------------------------------------------------ */
 
 /* Forward sums x over each window into y; backward spreads y's gradient over the window. */
 static void average(const pr_call *c, const planes *p, window_rule *rule, double *x, double *y, bool spread) {
@@ -157,8 +153,7 @@ static pr_status avg_backward(pr_call *c, window_rule *rule) {
   const pr_tensor *target = c->grad_in[X];
   planes p = planes_of(target, c->grad_out[Y]);
   PRK_LOAD(gy, c->grad_out[Y]);
-  PRK_ROOM(gx, pr_numel(target));
-  memset(gx, 0, sizeof *gx * (size_t)pr_numel(target));
+  PRK_ZEROS(gx, pr_numel(target));
   average(c, &p, rule, gx, (double *)gy, true);
   return prK_store(c->grad_in[X], gx);
 }

@@ -176,12 +176,6 @@ static void weights_back(const layer *l, const pass *p, int64_t n, int64_t s) {
   }
 }
 
-static double *zeros(pr_call *c, int64_t n) {
-  double *room = prK_doubles(c, n);
-  if (room) memset(room, 0, sizeof *room * (size_t)n);
-  return room;
-}
-
 static pr_status store_gradients(pr_call *c, const pass *p, bool lstm) {
   double *const found[] = { p->gx, p->gih, p->ghh, p->gb_ih, p->gb_hh, p->gh, p->gc };
   for (int i = X; i <= (lstm ? C0 : H0); i++)
@@ -214,15 +208,15 @@ static pr_status backward(pr_call *c, bool lstm) {
              record,
              cells,
              gy,
-             zeros(c, states),
-             zeros(c, states),
-             zeros(c, l.batch * l.steps * l.inputs),
-             zeros(c, rows * l.inputs),
-             zeros(c, rows * l.hidden),
-             zeros(c, rows),
-             zeros(c, rows),
-             zeros(c, rows),
-             zeros(c, rows) };
+             prK_zeros(c, states),
+             prK_zeros(c, states),
+             prK_zeros(c, l.batch * l.steps * l.inputs),
+             prK_zeros(c, rows * l.inputs),
+             prK_zeros(c, rows * l.hidden),
+             prK_zeros(c, rows),
+             prK_zeros(c, rows),
+             prK_zeros(c, rows),
+             prK_zeros(c, rows) };
   if (!p.gh || !p.gc || !p.gx || !p.gih || !p.ghh || !p.gb_ih || !p.gb_hh || !p.gax || !p.gah)
     return PR_ERR_MEMORY;
   for (int64_t k = 0; k < states; k++) p.gh[k] = gh_n[k], p.gc[k] = gc_n ? gc_n[k] : 0;

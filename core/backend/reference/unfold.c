@@ -1,6 +1,4 @@
 /* unfold.c - windows as columns, and columns summed into an image: each is the other's gradient. */
-#include <string.h>
-
 #include "backend/backend.h"
 
 enum { X };
@@ -43,8 +41,7 @@ static pr_status to_columns(pr_call *c, const pr_tensor *image, pr_tensor *colum
 
 static pr_status to_image(pr_call *c, const pr_tensor *columns, pr_tensor *image) {
   PRK_LOAD(from, columns);
-  PRK_ROOM(to, pr_numel(image));
-  memset(to, 0, sizeof *to * (size_t)pr_numel(image));
+  PRK_ZEROS(to, pr_numel(image));
   exchange(c, image, to, (double *)from, true);
   return prK_store(image, to);
 }
