@@ -193,7 +193,7 @@ static pr_status png_run(prL_decoder *decoder, const uint8_t *bytes, size_t size
     if (out) {
       png_convert(&job, channels);
       job.status = png_pixels(&job, decoder, name, channels, out);
-    } else {
+    } else if (width && height) {
       *width = (int)png_get_image_width(job.png, job.info),
       *height = (int)png_get_image_height(job.png, job.info);
     }

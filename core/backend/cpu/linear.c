@@ -157,8 +157,8 @@ static operand operand_of(const pr_tensor *t, int side, const pr_call *c, int ba
   if (side == 2) used = 2 - a_row - b_column;
   const int at = t->dim - used;
   operand o = { { prT_data(t), t->dtype, 1, 1, 0, 0 }, { 0 } };
-  const bool has_rows = side == A ? !a_row : side == B ? true : !a_row;
-  const bool has_columns = side == A ? true : side == B ? !b_column : !b_column;
+  const bool has_rows = side == B || !a_row;
+  const bool has_columns = side == A || !b_column;
   int next = at;
   if (has_rows) o.m.rows = t->shape[next], o.m.row = t->stride[next], next++;
   if (has_columns) o.m.columns = t->shape[next], o.m.column = t->stride[next];
@@ -178,8 +178,9 @@ static void multiply_batches(int batch_dim, const int64_t *batch, operand a, ope
   const size_t size = pr_dtype_size(y.m.dtype);
   int64_t total = 1;
   for (int d = 0; d < batch_dim; d++) total *= batch[d];
-  const bool small = y.m.rows * y.m.columns * a.m.columns < 1 << 16;
-#pragma omp parallel for schedule(static) if (small && total > 1 && !sums)
+  const bool spread = y.m.rows * y.m.columns * a.m.columns < 1 << 16 && total > 1 && !sums;
+  (void)spread; /* a build without OpenMP has no use for it */
+#pragma omp parallel for schedule(static) if (spread)
   for (int64_t i = 0; i < total; i++) {
     int64_t rest = i, at[3] = { 0, 0, 0 };
     bool first = true;

@@ -90,7 +90,8 @@ static pr_status backward(pr_call *c, const blocks *b) {
   const pr_tensor *mean_tensor = b->centred ? c->out[1] : NULL;
   PRK_LOAD(mean, mean_tensor);
   PRK_LOAD(invstd, c->out[b->centred ? 2 : 1]);
-  int64_t entries = b->run ? b->sample / b->run : 0;
+  int64_t run = b->run ? b->run : 1,
+          entries = b->run ? b->sample / run : 0; /* without entries nothing is visited */
   PRK_ROOM(gx, pr_numel(c->in[X]));
   PRK_ZEROS(gw, entries);
   PRK_ZEROS(gb, entries);
@@ -98,8 +99,8 @@ static pr_status backward(pr_call *c, const blocks *b) {
     int64_t from = b->start[k % b->kinds], to = b->start[k % b->kinds + 1], first = k / b->kinds * b->sample;
     double centre = mean ? mean[k] : 0;
     for (int64_t e = from; e < to; e++) {
-      gw[e / b->run] += gy[first + e] * (x[first + e] - centre) * invstd[k];
-      gb[e / b->run] += gy[first + e];
+      gw[e / run] += gy[first + e] * (x[first + e] - centre) * invstd[k];
+      gb[e / run] += gy[first + e];
     }
     block_gradient(b, k, x, gy, weight, centre, invstd[k], gx);
   }
