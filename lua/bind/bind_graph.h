@@ -11,4 +11,9 @@ pr_graph *bind_check_graph(lua_State *L, int index);
 pr_pruning *bind_check_pruning(lua_State *L, int index);
 pr_group *bind_check_group(lua_State *L, int index);
 
+/* Marks, one per value of the graph, for values that hold positions: those that come from an input and end as one, and those that an
+ * operator makes and an output shows. Only marks of graph inputs (outputs) are meant to be read. */
+void bind_graph_index_inputs(const pr_graph *graph, bool *marked);
+void bind_graph_index_outputs(const pr_graph *graph, bool *marked);
+
 #endif

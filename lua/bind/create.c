@@ -64,9 +64,11 @@ static int finish(lua_State *L, const spec *s, pr_tensor **slot, pr_tensor *t) {
 /* --- constant values ----------------------------------------------------------------------------------------------------- */
 
 /* While a model is traced the operator stands in for the values, so that a shape that follows the input does
- * so in the graph as well. */
+ * so in the graph as well. Whole numbers may be positions, which count from 1 here and from 0 in the graph:
+ * they stay values, which the call that uses them converts. */
 static pr_tensor *filled(spec *s, double value) {
-  if (!prD_tracer_get()) return pr_tensor_full(s->dtype, PR_CPU, s->dim, s->shape, value);
+  if (!prD_tracer_get() || !pr_dtype_is_float(s->dtype))
+    return pr_tensor_full(s->dtype, PR_CPU, s->dim, s->shape, value);
   const pr_op *op = pr_op_find("full");
   if (!op) return NULL;
   pr_arg args[PR_MAX_ARGS] = { 0 };

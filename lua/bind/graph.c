@@ -308,10 +308,40 @@ static int cost(lua_State *L) {
 }
 
 /* graph:run(inputs, training) -> outputs */
+enum { MOST_INPUTS = 16 };
+
+/* Positions are 1-based on this side of the call: inputs that end as positions lose 1, outputs that are
+ * positions gain 1. */
+static pr_status run_shifted(const pr_graph *graph, pr_tensor *const *given, bool training, bool *marked,
+                             pr_tensor **out) {
+  pr_tensor *in[MOST_INPUTS] = { NULL };
+  pr_status status = PR_OK;
+  bind_graph_index_inputs(graph, marked);
+  for (int i = 0; i < graph->n_inputs && !status; i++) {
+    in[i] = marked[graph->inputs[i]] ? bind_shift(given[i], -1) : pr_retain(given[i]);
+    if (!in[i]) status = pr_error_last()->code;
+  }
+  if (!status) status = pr_graph_run(graph, in, training, out);
+  for (int i = 0; i < graph->n_inputs; i++) pr_release(in[i]);
+  if (status) return status;
+  bind_graph_index_outputs(graph, marked);
+  for (int k = 0; k < graph->n_outputs; k++) {
+    if (!marked[graph->outputs[k]]) continue;
+    pr_tensor *shifted = bind_shift(out[k], 1);
+    pr_release(out[k]);
+    if (!(out[k] = shifted)) status = pr_error_last()->code;
+  }
+  for (int k = 0; status && k < graph->n_outputs; k++) pr_release(out[k]), out[k] = NULL;
+  return status;
+}
+
 static int run(lua_State *L) {
   const pr_graph *graph = check_graph(L, 1)->graph;
   luaL_checktype(L, 2, LUA_TTABLE);
-  pr_tensor *in[16], *out[MOST_TENSORS] = { NULL };
+  pr_tensor *in[MOST_INPUTS], *out[MOST_TENSORS] = { NULL };
+  if (graph->n_inputs > MOST_INPUTS || graph->n_outputs > MOST_TENSORS)
+    return bind_error(L, "a graph with %d inputs and %d outputs cannot be run", graph->n_inputs,
+                      graph->n_outputs);
   if ((int)luaL_len(L, 2) != graph->n_inputs)
     return bind_error(L, "the graph takes %d inputs, got %d", graph->n_inputs, (int)luaL_len(L, 2));
   for (int i = 0; i < graph->n_inputs; i++) {
@@ -323,7 +353,10 @@ static int run(lua_State *L) {
   int top = lua_gettop(L);
   pr_tensor **slots[MOST_TENSORS];
   for (int k = 0; k < graph->n_outputs; k++) slots[k] = bind_slot(L);
-  bind_check(L, pr_graph_run(graph, in, lua_toboolean(L, 3), out));
+  bool *marked = lua_newuserdatauv(L, (size_t)graph->n_values * sizeof *marked, 0);
+  pr_status status = run_shifted(graph, in, lua_toboolean(L, 3), marked, out);
+  lua_pop(L, 1);
+  bind_check(L, status);
   for (int k = 0; k < graph->n_outputs; k++) *slots[k] = out[k];
   for (int k = 0; k < graph->n_outputs; k++) bind_pressure(L, out[k]->storage ? out[k]->storage->bytes : 0);
   return lua_gettop(L) - top;

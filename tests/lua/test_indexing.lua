@@ -113,4 +113,16 @@ T.test("gradients of picked elements go where they came from", function()
   T.equal(w.grad:totable(), { 1.0, 100.0, 110.0, 12.0 })
 end)
 
+T.test("a graph takes and gives positions as the model does", function()
+  local nn = prune.nn
+  local Tagger = nn.module("Tagger", function(self) self.embedding = nn.Embedding(7, 4) end)
+  function Tagger:forward(ids) return self.embedding(ids:reshape(-1, 5)):argmax(3), ids end
+  local net = Tagger()
+  local graph = prune.graph(net, { { shape = { 5 }, dtype = "i64", max = 7 } })
+  local ids = prune.randint(1, 7, 3, 5)
+  local tags = net(ids)
+  local found = graph:run { ids }
+  T.equal(found:equal(tags), true)
+end)
+
 T.done()
