@@ -40,8 +40,7 @@ end
 -- block that stands for itself.
 function M.parse(source, module, chunk)
   local lines, found = lines_of(source), {}
-  local head = comment(lines, 1, "^%-%-")
-  local i = 1
+  local head, i = comment(lines, 1, "^%-%-")
   while lines[i] do
     if lines[i]:find "^%s*%-%-%-[^-]" or lines[i]:find "^%s*%-%-%-$" then
       local entry = { module = module, chunk = chunk }
@@ -64,7 +63,8 @@ end
 -- The text before the first tag, and the tags as a list of { name, text }.
 local function split(lines)
   local text, tags = {}, {}
-  for _, line in ipairs(lines) do
+  local all = table.concat(lines, "\n"):gsub("%s(@t?param )", "\n%1") .. "\n" -- a tag may follow on the same line
+  for line in all:gmatch "(.-)\n" do
     local tag, rest = line:match "^@(%S+)%s*(.*)$"
     if tag then
       tags[#tags + 1] = { tag, rest }

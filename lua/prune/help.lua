@@ -75,8 +75,13 @@ local function by_name(value, path)
   return best
 end
 
--- The comment at the head of a module.
-local function head(path, separator) return table.concat(docs.load().heads[path] or {}, separator or "\n") end
+-- The comment at the head of the module that a table is, as lines; or nil.
+local function head(value)
+  for name, module in pairs(package.loaded) do
+    local lines = rawequal(module, value) and docs.load().heads[name]
+    if lines and #lines > 0 then return lines end
+  end
+end
 
 -- A method that a class defines anew has the text of the method it stands for.
 local function inherited(path, parent)
@@ -95,15 +100,21 @@ function M.text(value, path, parent)
   local ops = core().ops
   if name and ops and ops[name] == value then return core().op_help(name) end
   local entry
-  if type(value) == "function" then
-    local info = debug.getinfo(value, "S")
+  local meta = debug.getmetatable(value)
+  local code = type(value) == "table" and type(meta) == "table" and rawget(meta, "__call") or value
+  if type(code) == "function" then
+    local info = debug.getinfo(code, "S")
     entry = docs.load().by_line[info.source .. ":" .. info.linedefined]
   end
   entry = entry or (path and by_name(value, path))
   if entry then
+    if code ~= value and entry.arguments then -- __call gets the table itself first
+      entry = setmetatable({ arguments = entry.arguments:gsub("^%([%w_]+,?%s*", "(") }, { __index = entry })
+    end
     return docs.render(entry, path or (entry.owner ~= "" and entry.owner .. "." or "") .. entry.name)
   end
-  if path and type(value) == "table" and docs.load().heads[path] then return path .. "\n  " .. head(path, "\n  ") end
+  local lines = path and head(value)
+  if lines then return path .. "\n  " .. table.concat(lines, "\n  ") end
   return path and inherited(path, parent)
 end
 
@@ -139,34 +150,31 @@ local function overview()
   lines[#lines + 1] = "A trailing ; hides a result; _ is the last one."
   lines[#lines + 1] = ""
   for _, item in ipairs(M.walk()) do
-    if type(item.value) == "table" and docs.load().heads[item.path] and item.path ~= "prune" then
-      lines[#lines + 1] = line(item.path, "\n" .. head(item.path))
-    end
+    local text = item.path ~= "prune" and head(item.value)
+    if text then lines[#lines + 1] = line(item.path, "\n  " .. table.concat(text, "\n  ")) end
   end
   return table.concat(lines, "\n")
 end
 
--- A table with public functions: its head and one line for each of them.
-local function contents(path)
+-- The public functions and modules in a table, one line for each.
+local function contents(path, value)
   local lines = {}
-  for _, item in ipairs(M.walk()) do
-    local name = item.path:match("^" .. path:gsub("%p", "%%%0") .. "%.([%w_]+)$")
-    if name and (look.callable(item.value) or docs.load().heads[item.path]) then
-      lines[#lines + 1] = line(name, M.text(item.value, item.path, item.parent) or "")
-    end
+  for name, child in util.sorted(children(value, path)) do
+    local inner = path .. "." .. name
+    if look.callable(child) or head(child) then lines[#lines + 1] = line(name, M.text(child, inner, value) or "") end
   end
   return table.concat(lines, "\n")
 end
 
 local function describe(value)
-  if core().is_tensor and core().is_tensor(value) then return contents "tensor" end
+  if core().is_tensor and core().is_tensor(value) then return contents("tensor", core().methods) end
   local meta = debug.getmetatable(value)
   local class = type(meta) == "table" and rawget(meta, "__index")
   for _, item in ipairs(M.walk()) do
     if rawequal(item.value, value) or rawequal(item.value, class) or rawequal(item.value, meta) then
       local text = M.text(item.value, item.path, item.parent)
       if type(item.value) ~= "table" then return text end
-      return (text or item.path) .. "\n\n" .. contents(item.path)
+      return (text or item.path) .. "\n\n" .. contents(item.path, item.value)
     end
   end
   return M.text(value)

@@ -168,8 +168,10 @@ end)
 
 T.test("tags are shown as arguments, results and examples", function()
   local entry = docs.parse([[
+local M = {}
+
 --- Fills.
--- @tparam {integer,...} shape
+-- Twice. @tparam {integer,...} shape
 -- @tparam[opt=0] number value what to fill with
 -- @param a, b two more
 -- @treturn Tensor
@@ -179,6 +181,7 @@ M.full = core.full
   T.equal(docs.render(entry, "prune.sample.full"), [[
 prune.sample.full(shape, [value], a, b)
   Fills.
+  Twice.
     shape ({integer,...})
     value (number, 0 unless given): what to fill with
     a, b: two more
