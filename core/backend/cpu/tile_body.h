@@ -63,7 +63,7 @@ static inline __attribute__((always_inline)) void TILE_NAME(sums)(const int rows
   TILE_NAME(finish)(rows, vectors, sum, target);
 }
 
-#define TILE_CASE(n)                                                                                       \
+#define TILE_CASE(n)                                                                                         \
   case n:                                                                                                    \
     if (n <= TILE_ROWS) TILE_CALL(n <= TILE_ROWS ? n : 1);                                                   \
     break;
