@@ -364,6 +364,36 @@ static void odd_values_pass_through(void **state) {
   }
 }
 
+/* A seed gives the same numbers on both backends, so that switching between them does not change an
+ * experiment. */
+static void random_numbers_equal_the_reference(void **state) {
+  (void)state;
+  static const struct {
+    const char *op, *args;
+    int inputs;
+  } cases[] = { { "rand", "shape=77,123", 0 },
+                { "randn", "shape=77,123", 0 },
+                { "dropout", "p=0.3 training=true", 1 } };
+  pr_tensor *x = make(2, (const int64_t[]){ 77, 123 }, "", 1);
+  for (size_t k = 0; k < sizeof cases / sizeof *cases; k++) {
+    const pr_op *op = pr_op_find(cases[k].op);
+    pr_arg args[PR_MAX_ARGS] = { 0 };
+    pr_tensor *y[2];
+    assert_ok(pr_args_parse(op, cases[k].args, args));
+    for (int b = 0; b < 2; b++) {
+      assert_ok(pr_backend_use(b ? "reference" : "cpu"));
+      pr_seed(5);
+      assert_non_null(y[b] = prO_call(op, args, cases[k].inputs, x));
+      assert_string_equal(prK_last_backend(), b ? "reference" : "cpu");
+    }
+    assert_ok(pr_backend_use("cpu"));
+    assert_true(distance(y[0], y[1]) < 1e-7);
+    pr_args_free(args), pr_release(y[0]), pr_release(y[1]);
+  }
+  pr_release(x);
+  pr_cache_empty();
+}
+
 /* --- the paths that the cases above may not take ---------------------------------------------------------------------- */
 
 /* Where oneDNN is built in, im2col runs seldom, so it is compared with the direct kernels here. */
@@ -456,8 +486,8 @@ int main(void) {
     memory_test(batch_norm_equals_the_reference),     memory_test(variance_survives_a_large_mean),
     memory_test(matrix_products_equal_the_reference), memory_test(element_kernels_equal_the_reference),
     memory_test(sums_and_losses_equal_the_reference), memory_test(odd_values_pass_through),
-    memory_test(im2col_equals_the_direct_kernels),    memory_test(threads_do_not_change_convolutions),
-    memory_test(copies_between_orders_are_exact),
+    memory_test(random_numbers_equal_the_reference),  memory_test(im2col_equals_the_direct_kernels),
+    memory_test(threads_do_not_change_convolutions),  memory_test(copies_between_orders_are_exact),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,88 +1,18 @@
 #include "backend/cpu/layout.h"
 
-#include "backend/cpu/parallel.h"
-
-#include <string.h>
-
-enum { TILE = 32, PARALLEL = 1 << 14 /* elements from which threads pay */ };
-
-/* --- copies
- * -----------------------------------------------------------------------------------------------------------
- */
-
-typedef struct axis {
-  int64_t size, src, dst;
-} axis;
-
-/* Axes sorted by falling dst stride, size-1 axes dropped, neighbours that step alike joined. */
-static int simplify(int dim, const int64_t *shape, const int64_t *src, const int64_t *dst, axis *axes) {
-  int n = 0;
-  for (int d = 0; d < dim; d++) {
-    if (shape[d] == 1) continue;
-    const axis a = { shape[d], src[d], dst[d] };
-    int at = n++;
-    for (; at > 0 && axes[at - 1].dst < a.dst; at--) axes[at] = axes[at - 1];
-    axes[at] = a;
-  }
-  int kept = 0;
-  for (int i = 0; i < n; i++) {
-    axis *last = &axes[kept - 1];
-    if (kept && last->src == axes[i].src * axes[i].size && last->dst == axes[i].dst * axes[i].size)
-      *last = (axis){ last->size * axes[i].size, axes[i].src, axes[i].dst };
-    else
-      axes[kept++] = axes[i];
-  }
-  return kept;
-}
-
-/* A plane whose dst runs along `inner` and whose src may run along `outer`: in tiles, so that both sides'
- * lines are used whole. */
-static void copy_plane(axis outer, axis inner, const float *src, float *dst) {
-  if (inner.src == 1 && inner.dst == 1) {
-    for (int64_t i = 0; i < outer.size; i++)
-      memcpy(dst + i * outer.dst, src + i * outer.src, sizeof(float) * (size_t)inner.size);
-    return;
-  }
-  for (int64_t i = 0; i < outer.size; i += TILE)
-    for (int64_t j = 0; j < inner.size; j += TILE) {
-      const int64_t rows = outer.size - i < TILE ? outer.size : i + TILE;
-      const int64_t columns = inner.size - j < TILE ? inner.size : j + TILE;
-      for (int64_t r = i; r < rows; r++)
-        for (int64_t k = j; k < columns; k++)
-          dst[r * outer.dst + k * inner.dst] = src[r * outer.src + k * inner.src];
-    }
-}
-
+/* Handles that live on the stack stand for both sides. They have storages of their own, of which pr_copy
+ * needs no memory, so it cannot fail. */
 void prK_copy_floats(int dim, const int64_t *shape, const float *src, const int64_t *src_stride, float *dst,
                      const int64_t *dst_stride) {
-  axis axes[PR_MAX_DIM + 2];
-  int64_t total = 1;
-  for (int d = 0; d < dim; d++) total *= shape[d];
-  if (total == 0) return;
-  int n = simplify(dim, shape, src_stride, dst_stride, axes);
-  while (n < 2)
-    axes[n] = n ? axes[0] : (axis){ 1, 1, 1 }, n ? (void)(axes[0] = (axis){ 1, 0, 0 }) : (void)0, n++;
-  /* The plane: the innermost axis of dst, and that of src if it is another, else the next of dst. */
-  int partner = n - 2;
-  for (int d = 0; d < n - 1; d++)
-    if (axes[d].src < axes[partner].src && axes[n - 1].src > 1) partner = d;
-  const axis inner = axes[n - 1], outer = axes[partner];
-  memmove(axes + partner, axes + partner + 1, sizeof(axis) * (size_t)(n - 1 - partner));
-  n -= 2;
-  int64_t planes = 1;
-  for (int d = 0; d < n; d++) planes *= axes[d].size;
-  /* With few planes the outer axis of the plane is cut too. */
-  const int64_t cuts = planes < 8 ? (outer.size + TILE - 1) / TILE : 1;
-#pragma omp parallel for schedule(static) if (total >= PARALLEL)
-  for (int64_t task = 0; task < planes * cuts; task++) {
-    const int64_t from = task % cuts * outer.size / cuts, to = (task % cuts + 1) * outer.size / cuts;
-    int64_t rest = task / cuts, s = from * outer.src, t = from * outer.dst;
-    for (int d = n - 1; d >= 0; rest /= axes[d].size, d--) {
-      s += rest % axes[d].size * axes[d].src;
-      t += rest % axes[d].size * axes[d].dst;
-    }
-    copy_plane((axis){ to - from, outer.src, outer.dst }, inner, src + s, dst + t);
+  pr_storage storages[2] = { { .refs = 1, .data = (float *)src }, { .refs = 1, .data = dst } };
+  pr_tensor from = { .refs = 1, .dtype = PR_F32, .device = PR_CPU, .dim = dim, .storage = &storages[0] },
+            to = from;
+  to.storage = &storages[1];
+  for (int d = 0; d < dim; d++) {
+    from.shape[d] = to.shape[d] = shape[d];
+    from.stride[d] = src_stride[d], to.stride[d] = dst_stride[d];
   }
+  (void)pr_copy(&to, &from);
 }
 
 /* --- orders
