@@ -273,6 +273,20 @@ static void an_empty_batch_gives_zero_gradients(void **state) {
   done(&c);
 }
 
+static void images_without_pixels_give_zero_gradients(void **state) {
+  (void)state;
+  call c;
+  pr_tensor *weight = floats("4"), *bias = floats("4"), *up = floats("2x4x0x3");
+  assert_ok(pr_require_grad(weight, true));
+  assert_ok(pr_require_grad(bias, true));
+  assert_ok(APPLY(&c, "group_norm", "groups=2", floats("2x4x0x3"), weight, bias));
+  assert_shape(c.out[0], "[2, 4, 0, 3]");
+  assert_ok(pr_backward(c.out[0], up));
+  for (int64_t i = 0; i < 4; i++) assert_true(at(weight->grad, i) == 0 && at(bias->grad, i) == 0);
+  pr_release(up);
+  done(&c);
+}
+
 static void images_of_one_pixel_work(void **state) {
   (void)state;
   call c;
@@ -464,6 +478,7 @@ int main(void) {
     memory_test(labels_have_the_shape_of_the_batch),
     memory_test(an_empty_batch_passes_through),
     memory_test(an_empty_batch_gives_zero_gradients),
+    memory_test(images_without_pixels_give_zero_gradients),
     memory_test(images_of_one_pixel_work),
     memory_test(one_value_per_channel_has_no_statistics),
     memory_test(groups_are_read_off_the_shapes),

@@ -10,7 +10,7 @@ enum { X, WEIGHT, BIAS };
  * elements. Element e of a sample has the entry e / run of weight and bias. Layer norm: one block per sample,
  * run 1. Group norm: a block per group, run = plane. */
 typedef struct blocks {
-  int64_t samples, sample, kinds, run;
+  int64_t samples, sample, kinds, run, entries; /* run: at least 1 */
   const int64_t *start;
   bool centred;
 } blocks;
@@ -22,7 +22,7 @@ static pr_status layer_blocks(pr_call *c, const pr_tensor *statistics, bool cent
   start[0] = 0;
   start[1] = 1;
   for (int d = statistics->dim; d < c->in[X]->dim; d++) start[1] *= c->in[X]->shape[d];
-  *b = (blocks){ samples, start[1], 1, 1, start, centred };
+  *b = (blocks){ samples, start[1], 1, 1, start[1], start, centred };
   return PR_OK;
 }
 
@@ -38,7 +38,7 @@ static pr_status group_blocks(pr_call *c, blocks *b) {
   start[0] = 0;
   for (int64_t k = 1; k <= groups; k++)
     start[k] = plane * (bounds->count ? bounds->list[k - 1] : x->shape[1] / groups * k);
-  *b = (blocks){ x->shape[0], x->shape[1] * plane, groups, plane, start, true };
+  *b = (blocks){ x->shape[0], x->shape[1] * plane, groups, plane > 0 ? plane : 1, x->shape[1], start, true };
   return PR_OK;
 }
 
@@ -90,17 +90,15 @@ static pr_status backward(pr_call *c, const blocks *b) {
   const pr_tensor *mean_tensor = b->centred ? c->out[1] : NULL;
   PRK_LOAD(mean, mean_tensor);
   PRK_LOAD(invstd, c->out[b->centred ? 2 : 1]);
-  int64_t run = b->run ? b->run : 1,
-          entries = b->run ? b->sample / run : 0; /* without entries nothing is visited */
   PRK_ROOM(gx, pr_numel(c->in[X]));
-  PRK_ZEROS(gw, entries);
-  PRK_ZEROS(gb, entries);
+  PRK_ZEROS(gw, b->entries);
+  PRK_ZEROS(gb, b->entries);
   for (int64_t k = 0; k < b->samples * b->kinds; k++) {
     int64_t from = b->start[k % b->kinds], to = b->start[k % b->kinds + 1], first = k / b->kinds * b->sample;
     double centre = mean ? mean[k] : 0;
     for (int64_t e = from; e < to; e++) {
-      gw[e / run] += gy[first + e] * (x[first + e] - centre) * invstd[k];
-      gb[e / run] += gy[first + e];
+      gw[e / b->run] += gy[first + e] * (x[first + e] - centre) * invstd[k];
+      gb[e / b->run] += gy[first + e];
     }
     block_gradient(b, k, x, gy, weight, centre, invstd[k], gx);
   }
