@@ -7,7 +7,7 @@
 #include <string.h>
 
 /* Arguments of a node for a batch size and mode; lists that change are copied into `lists`. */
-static pr_status node_args(const pr_graph *graph, const pr_graph_node *node, int64_t batch, int training,
+pr_status prG_node_args(const pr_graph *graph, const pr_graph_node *node, int64_t batch, int training,
                            pr_arg args[PR_MAX_ARGS]) {
   PR_TRY(pr_args_copy(node->op, node->args, args));
   for (int a = 0; a < PR_MAX_ARGS && node->op->args[a].name; a++) {
@@ -32,7 +32,7 @@ static pr_status run_node(const pr_graph *graph, const pr_graph_node *node, int6
   pr_tensor **in = room, **out = room + node->n_in;
   pr_arg args[PR_MAX_ARGS];
   for (int i = 0; i < node->n_in; i++) in[i] = node->in[i] < 0 ? NULL : values[node->in[i]];
-  pr_status status = node_args(graph, node, batch, training, args);
+  pr_status status = prG_node_args(graph, node, batch, training, args);
   if (!status) {
     int depth = pr_scope_enter(node->path, node->type);
     status = pr_apply(node->op, args, in, node->n_in, out, &n_out);
@@ -116,7 +116,7 @@ static pr_status infer_node(const pr_graph *graph, const pr_graph_node *node, pr
   if (!(c.in = PRB_ARRAY(pr_tensor *, node->n_in)) && node->n_in) return PR_ERR_MEMORY;
   for (int i = 0; i < node->n_in; i++) c.in[i] = node->in[i] < 0 ? NULL : values[node->in[i]];
   int depth = pr_scope_enter(node->path, node->type);
-  pr_status status = node_args(graph, node, graph->batch, -1, c.args);
+  pr_status status = prG_node_args(graph, node, graph->batch, -1, c.args);
   if (!status) {
     status = prO_args_complete(node->op, c.args);
     if (!status) status = prO_outputs(&c, prO_outputs_declared(node->op));

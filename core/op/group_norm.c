@@ -93,6 +93,7 @@ PR_OP(group_norm) = {
   .inputs = "x weight? bias?",
   .outputs = "y .mean .invstd",
   .saves = "x weight mean invstd",
+  .flags = PR_OP_LIVE_STATISTICS,
   .args = { { "groups", PR_ARG_INT, .integer = 1, .help = "number of equal groups of channels" },
             { "eps", PR_ARG_REAL, .real = 1e-5, .help = "added to the variance" },
             { "bounds", PR_ARG_INTS, .empty = true,

@@ -31,7 +31,10 @@ static pr_status linear_infer(pr_call *c) {
 }
 
 /* rows * in * out */
-static int64_t linear_macs(const pr_call *c) { return pr_numel(c->out[Y]) * c->in[WEIGHT]->shape[1]; }
+/* With a bias, one addition per output counts too, as in addmm. */
+static int64_t linear_macs(const pr_call *c) {
+  return pr_numel(c->out[Y]) * (c->in[WEIGHT]->shape[1] + (c->in[BIAS] != NULL));
+}
 
 static void linear_couple(pr_coupling *k) {
   prC_rule_linear(k, PRC_IN(X), PRC_IN(WEIGHT), PRC_IN(BIAS), PRC_OUT(Y));

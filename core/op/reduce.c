@@ -82,7 +82,8 @@ PR_OP(sum) = { REDUCTION("sum", infer_total, NULL, "ReduceSum"), .couple = sum_c
                .examples = ALL_FORMS,
                .help = "sum over axes: " SHAPES "\nSums of integers and bools are i64." };
 PR_OP(mean) = { REDUCTION("mean", infer_float, NULL, "ReduceMean"), .couple = mean_couple,
-                .args = { AXES_ARGS }, .examples = ALL_FORMS, .help = "mean over axes: " SHAPES };
+                .flags = PR_OP_LIVE_STATISTICS,
+  .args = { AXES_ARGS }, .examples = ALL_FORMS, .help = "mean over axes: " SHAPES };
 PR_OP(amax) = { REDUCTION("amax", infer_element, "x y", "ReduceMax"), .couple = extreme_couple,
                 .args = { AXES_ARGS }, .examples = ALL_FORMS,
                 .help = "largest element over axes: " SHAPES "\nEqual ones share the gradient." };
@@ -112,6 +113,7 @@ PR_OP(all) = { REDUCTION("all", infer_bool, NULL, NULL),
 PR_OP(var) = {
   REDUCTION("var", infer_float, "x", NULL),
   .couple = var_couple,
+  .flags = PR_OP_LIVE_STATISTICS,
   .args = { AXES_ARGS, UNBIASED },
   .examples = "x:2x3x4\nx:2x3x4 dim=1 keepdim=true\nx:2x3x4 dim=2,0 unbiased=false",
   .help = "variance over axes: " SHAPES "\nsum((x - mean)^2) / (n - 1), or / n where not unbiased.",
@@ -119,6 +121,7 @@ PR_OP(var) = {
 PR_OP(std) = {
   REDUCTION("std", infer_float, "x y", NULL),
   .couple = var_couple,
+  .flags = PR_OP_LIVE_STATISTICS,
   .args = { AXES_ARGS, UNBIASED },
   .examples = "x:2x3x4\nx:2x3x4 dim=1 keepdim=true\nx:2x3x4 dim=2,0 unbiased=false",
   .help = "standard deviation over axes, the root of var: " SHAPES "\nThe gradient at 0 is 0.",

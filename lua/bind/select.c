@@ -4,6 +4,7 @@
 #include "bind_graph.h"
 #include "prune/criterion.h"
 #include "prune/select.h"
+#include "prune/verify.h"
 
 #include <string.h>
 
@@ -168,6 +169,34 @@ static int outcome_of(lua_State *L) {
   return 1;
 }
 
+/* verify(graph, unit numbers, inputs, dtype, gradients) -> largest relative difference of outputs, of gradients */
+static int verify(lua_State *L) {
+  pr_pruning *pruning = bind_check_pruning(L, 1);
+  luaL_checktype(L, 2, LUA_TTABLE);
+  luaL_checktype(L, 3, LUA_TTABLE);
+  int32_t n = (int32_t)luaL_len(L, 2), *units = lua_newuserdatauv(L, (size_t)(n + 1) * sizeof *units, 0);
+  for (int32_t i = 0; i < n; i++) {
+    lua_rawgeti(L, 2, i + 1);
+    lua_Integer u = bind_integer(L, -1, "a unit number");
+    if (u < 1 || u > pruning->units.count) return bind_error(L, "unit %lld is outside 1..%d", (long long)u, (int)pruning->units.count);
+    units[i] = (int32_t)(u - 1);
+    lua_pop(L, 1);
+  }
+  pr_tensor *inputs[16];
+  int count = (int)luaL_len(L, 3);
+  if (count != pruning->graph->n_inputs || count > 16) return bind_error(L, "the graph takes %d inputs, got %d", pruning->graph->n_inputs, count);
+  for (int i = 0; i < count; i++) {
+    lua_rawgeti(L, 3, i + 1);
+    inputs[i] = bind_check_tensor(L, -1);
+    lua_pop(L, 1);
+  }
+  pr_verification result;
+  bind_check(L, pr_verify(pruning, units, n, inputs, bind_dtype(L, 4, PR_F32), lua_toboolean(L, 5), &result));
+  lua_pushnumber(L, result.output);
+  lua_pushnumber(L, result.gradient);
+  return 2;
+}
+
 const luaL_Reg bind_select_functions[] = {
-  { "criteria", criteria }, { "score", score }, { "select", choose }, { "outcome", outcome_of }, { NULL, NULL },
+  { "criteria", criteria }, { "score", score }, { "select", choose }, { "outcome", outcome_of }, { "verify", verify }, { NULL, NULL },
 };

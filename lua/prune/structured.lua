@@ -161,4 +161,37 @@ Plan.__tostring = function(self)
   return table.concat(out, "\n")
 end
 
+--- Check the contract of pruning: the pruned model computes what the ablated model computes (the same model with all entries of the removed
+-- units zero). Works on copies; nothing is changed.
+-- @param net the module that the plan was made for
+-- @param plan a plan that is not applied yet, or a group
+-- @param options { dtype = "f32" or "f64", gradients = false, tolerance = 1e-4 for f32, 1e-10 for f64, batch = 2 }
+-- @return the largest difference relative to the largest output; raises when it exceeds the tolerance
+-- @usage prune.verify(net, prune.structured(net, shape, { ratio = 0.5 }))
+function structured.verify(net, plan, given)
+  local o = options.check("prune.verify", given, { dtype = "f32", gradients = false, tolerance = none, batch = 2 })
+  if not require("prune.nn.module").is_module(net) then error("prune.verify: the first argument must be a module, got " .. type(net), 2) end
+  local traced, units
+  if getmetatable(plan) == Plan then
+    if plan.applied then error("prune.verify: the plan was applied already; verify it before", 2) end
+    if plan.net ~= net then error("prune.verify: the plan was made for another module", 2) end
+    traced, units = plan.graph, plan.units
+  elseif getmetatable(plan) == core.Group then
+    traced, units = plan:graph(), plan:units()
+  else
+    error("prune.verify: the second argument must be a plan or a group, got " .. type(plan), 2)
+  end
+  local inputs = {}
+  for i, input in ipairs(traced:inputs()) do
+    local sizes = table.move(input.shape, 2, #input.shape, 1, {})
+    inputs[i] = { shape = sizes, dtype = input.dtype, max = (traced:state().inputs or {})[i] and traced:state().inputs[i].max }
+  end
+  local output, gradient = core.verify(traced, units, graph.examples(inputs, o.batch), o.dtype, o.gradients)
+  local worst, tolerance = math.max(output, gradient), o.tolerance or (o.dtype == "f64" and 1e-10 or 1e-4)
+  if not (worst <= tolerance) then
+    error(("prune.verify: the pruned and the ablated model differ by %.3g (tolerance %.3g)"):format(worst, tolerance), 2)
+  end
+  return worst
+end
+
 return structured
