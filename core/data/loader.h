@@ -39,11 +39,11 @@ pr_status pr_dataset_statistics(pr_dataset *dataset, int64_t limit, int threads,
 
 typedef struct pr_loader_options {
   int batch;        /* samples per batch, 1 or more */
-  bool shuffle;     /* */
-  int crop_padding; /* pixels; 0 is off */
-  bool flip;        /* */
+  bool shuffle;     /* a new order for each epoch; else that of the data set */
+  int crop_padding; /* pixels on each side; 0 is off */
+  bool flip;        /* mirror half of the images */
   int threads;      /* 1 to 64; 0: batches are made by the call of pr_loader_next */
-  uint64_t seed;    /* */
+  uint64_t seed;    /* of order and augmentation */
   int64_t limit;    /* use the first `limit` samples (prL_dataset_order); 0: all */
   pr_normalization normalization;
 } pr_loader_options;

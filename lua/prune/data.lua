@@ -73,6 +73,9 @@ local loading = {
 function M.load(path, given)
   if type(path) ~= "string" then error(("prune.data.load: the path is a string, not %s"):format(type(path)), 2) end
   local o = options.check("prune.data.load", given, loading)
+  for _, name in ipairs { "limit", "threads" } do -- the others go to the core as they are
+    if math.type(o[name]) ~= "integer" then error(("prune.data.load: the option %s must be a whole number"):format(name), 2) end
+  end
   local augment = options.check("prune.data.load: augment", o.augment, { crop_padding = 0, flip = false })
   local source = { resize = o.resize, cache = o.cache }
   local train, test = core.dataset_open(path, "train", source), core.dataset_open(path, "test", source)
@@ -138,6 +141,7 @@ end
 --- Go on where `state` was taken: the next loop yields what was left of its epoch, in the same order with the same augmentation.
 -- @tparam table state
 function Data:restore(state)
+  if type(state) ~= "table" then error(("restore: the state is a table that state() gave, not %s"):format(type(state)), 2) end
   if state.size ~= self.size or state.batch_size ~= self.settings.batch then
     error(("the state is of %s images in batches of %s, the data are %d images in batches of %d"):format(state.size, state.batch_size,
       self.size, self.settings.batch), 2)

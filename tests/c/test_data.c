@@ -378,7 +378,7 @@ static void mutated_files(void **state) {
 }
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-enum { HDF5_TRIALS = 200 }; /* each takes a process, whose start is slow under a sanitizer */
+enum { HDF5_TRIALS = 60 }; /* each takes a process, whose start is slow under a sanitizer */
 #else
 enum { HDF5_TRIALS = 1000 };
 #endif

@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include "data_files.h"
 
+#include "base/thread.h"
 #include "io/hdf5.h"
 
 #include <signal.h>
@@ -309,6 +310,20 @@ static void ignored_children(void **state) {
   assert_fails(absent, PR_ERR_FORMAT, "there is no dataset `absent`");
 }
 
+static void an_interrupt_ends_the_reading(void **state) {
+  (void)state;
+  const char *path = files_path("interrupt.h5");
+  hid_t file = files_hdf5_new(path);
+  files_hdf5_part(file, "images", "labels", 4, 2, 2, 0, 2, false);
+  H5Fclose(file);
+  pr_hdf5_array a;
+  pr_interrupt();
+  assert_fails(read_one(path, "labels", &a), PR_ERR_INTERRUPTED, NULL);
+  assert_int_equal(waitpid(-1, NULL, WNOHANG), -1);
+  assert_ok(read_one(path, "labels", &a));
+  pr_hdf5_array_free(&a);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
     memory_test(every_number_type),
@@ -321,6 +336,7 @@ int main(void) {
     memory_test(a_short_file),
     memory_test(closed_standard_streams_do_not_confuse_the_pipe),
     memory_test(ignored_children),
+    memory_test(an_interrupt_ends_the_reading),
   };
   return cmocka_run_group_tests(tests, files_begin, files_end);
 }
