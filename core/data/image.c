@@ -49,6 +49,7 @@ pr_status prL_read_file(prL_decoder *decoder, const char *path, size_t *size) {
   return status;
 }
 
+#if defined(PRUNELUA_JPEG) || defined(PRUNELUA_PNG)
 static pr_status reserve_pixels(prL_decoder *decoder, const char *name, int64_t width, int64_t height,
                                 int channels) {
   if (width < 1 || height < 1 || width > PRL_MAX_PIXELS || width * height > PRL_MAX_PIXELS)
@@ -56,6 +57,7 @@ static pr_status reserve_pixels(prL_decoder *decoder, const char *name, int64_t 
                    (long long)width, (long long)height, PRL_MAX_PIXELS);
   return PRB_RESERVE(decoder->pixels, decoder->pixel_capacity, (size_t)(width * height) * (size_t)channels);
 }
+#endif
 
 /* --- JPEG --- */
 
