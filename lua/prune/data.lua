@@ -104,9 +104,17 @@ end
 --- Loop over the batches of the next epoch: images [N, C, H, W] and labels [N], which count from 1.
 --    for x, y in train:batches() do ... end
 -- Every call begins an epoch of its own; after `restore` the first one goes on in the middle. Loops may be left early and nested.
+-- @tparam[opt] table at which epoch (from 1; by default the next one) and after how many of its batches: { epoch = 3, from = 0 }
 -- @return what a `for` loop needs
-function Data:batches()
+function Data:batches(at)
+  local given = options.check("batches", at, { epoch = options.none, from = 0 })
   if self.begun and not self.restored then self.epoch, self.batch = self.epoch + 1, 1 end
+  if at then
+    if math.type(given.from) ~= "integer" or given.from < 0 or given.from > self.count then
+      error(("batches: from must be 0 to %d, the batches of an epoch, not %s"):format(self.count, tostring(given.from)), 2)
+    end
+    self.epoch, self.batch = given.epoch or self.epoch, given.from + 1
+  end
   self.begun, self.restored = true, nil
   local loader = self.idle or core.loader_open(self.dataset, self.settings)
   self.idle = nil

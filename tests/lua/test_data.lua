@@ -177,6 +177,21 @@ T.test("a state goes on in the middle of an epoch", function()
   T.raises(function() again:restore { epoch = 1, batch = 1, seed = 1, size = 7, batch_size = 100 } end, "of 7 images in batches of 100")
 end)
 
+T.test("a loop begins where it is told", function()
+  local train = prune.data.load("", { seed = 4, batch = 100 })
+  local second, all = {}, {}
+  for _, y in train:batches { epoch = 2 } do all[#all + 1] = y:totable() end
+  for _, y in train:batches { epoch = 2, from = 13 } do second[#second + 1] = y:totable() end
+  T.equal(second, { all[14], all[15] })
+  T.equal({ #all, train:state().epoch, train:state().batch }, { 15, 3, 1 })
+  T.equal(#(pass(train)), 1437) -- epoch 3
+  T.equal(train:state().epoch, 4)
+  for _ in train:batches { epoch = 1, from = 15 } do error "nothing is left" end
+  T.raises(function() train:batches { from = 16 } end, "from must be 0 to 15, the batches of an epoch, not 16")
+  T.raises(function() train:batches { epoch = 0 } end, "epochs and batches count from 1")
+  T.raises(function() train:batches { form = 1 } end, "did you mean 'from'?")
+end)
+
 T.test("a state of the epoch's end leaves nothing of it", function()
   local train = prune.data.load("", { batch = 1000 })
   local state
