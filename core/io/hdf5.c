@@ -87,13 +87,20 @@ pr_status pr_hdf5_open(const char *path, pr_hdf5 **out) {
   return take(H5Fopen(path, H5F_ACC_RDONLY, H5P_DEFAULT), path, out);
 }
 
+void prI_hdf5_label(char label[PRI_HDF5_LABEL]) {
+  static _Atomic unsigned count;
+  snprintf(label, PRI_HDF5_LABEL, "/dev/null/image.%u", count++);
+}
+
 pr_status pr_hdf5_open_bytes(const void *bytes, size_t size, const char *name, pr_hdf5 **out) {
   prI_hdf5_start();
+  char label[PRI_HDF5_LABEL];
+  prI_hdf5_label(label);
   hid_t id = -1, access = H5Pcreate(H5P_FILE_ACCESS);
   /* the library copies the image; its signature lacks the const */
   if (access >= 0 && H5Pset_fapl_core(access, 1 << 16, 0) >= 0 &&
       H5Pset_file_image(access, (void *)bytes, size) >= 0)
-    id = H5Fopen(name, H5F_ACC_RDONLY, access);
+    id = H5Fopen(label, H5F_ACC_RDONLY, access);
   pr_status status = take(id, name, out);
   if (access >= 0) H5Pclose(access);
   return status;

@@ -83,6 +83,11 @@ bool pr_hdf5_signature(const char *path);
  * call to it. */
 void prI_hdf5_start(void);
 
+/* A name for a file in memory. The library takes files in memory with equal names for the same file, and
+ * refuses a name that a file on disk has; a name below /dev/null none can have. */
+enum { PRI_HDF5_LABEL = 32 };
+void prI_hdf5_label(char label[PRI_HDF5_LABEL]);
+
 /* The reason of the latest failed library call, as the library words it; valid until the next call of this
  * function. */
 const char *prI_hdf5_reason(void);

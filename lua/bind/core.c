@@ -289,7 +289,7 @@ static void make_metatable(lua_State *L, int first) {
 static const luaL_Reg *const functions[] = { bind_core_functions,     bind_create_functions,
                                              bind_gradient_functions, bind_parameter_functions,
                                              bind_graph_functions,    bind_select_functions,
-                                             bind_data_functions };
+                                             bind_data_functions,     bind_io_functions };
 static const luaL_Reg *const methods_of[] = { bind_tensor_methods, bind_gradient_methods,
                                               bind_parameter_methods };
 static const luaL_Reg *const fields_of[] = { bind_tensor_fields, bind_gradient_fields,
@@ -305,6 +305,7 @@ int luaopen_prune_core(lua_State *L) {
   REGISTER_ALL(functions);
   bind_open_graph(L);
   bind_open_data(L);
+  bind_open_io(L);
   bind_open_ops(L);
   lua_newtable(L); /* methods: all operators, then what is written by hand */
   int methods = lua_gettop(L);
