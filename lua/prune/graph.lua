@@ -24,7 +24,8 @@ local function read_input(spec, where)
     end
     return { shape = spec, dtype = "f32" }
   end
-  error(("%s: a shape (table of sizes without the batch), an example tensor or a list of inputs is needed, got %s"):format(where, type(spec)), 4)
+  error(("%s: a shape (table of sizes without the batch), an example tensor or a list of inputs is needed, got %s"):format(where,
+    type(spec)), 4)
 end
 
 --- Read what users give as `shape`: a list of inputs { shape =, dtype =, max = }.
@@ -185,8 +186,8 @@ core.Graph.__tostring = function(self)
     local inputs = {}
     for i, value in ipairs(node.inputs) do inputs[i] = value.name or ("%" .. value.number) end
     local output = node.outputs[1]
-    lines[#lines + 1] = ("%%%d [%s] = %s(%s)%s"):format(output.number, table.concat(output.shape, ", "), node.op, table.concat(inputs, ", "),
-      node.path ~= "" and "  -- " .. node.path or "")
+    lines[#lines + 1] = ("%%%d [%s] = %s(%s)%s"):format(output.number, table.concat(output.shape, ", "), node.op,
+      table.concat(inputs, ", "), node.path ~= "" and "  -- " .. node.path or "")
   end
   return table.concat(lines, "\n")
 end
@@ -286,8 +287,8 @@ function graph.summary(net, shape)
   local out = aligned(lines, { false, false, false, true, true, false })
   table.insert(out, 2, ("-"):rep(#out[1] + 12))
   out[#out + 1] = out[2]
-  out[#out + 1] = ("%s parameters (%.2f MB as f32), %s buffer entries; %s MACs per sample (ptflops' convention: %s)"):format(thousands(params),
-    params * 4 / 1e6, thousands(buffers), thousands(macs), thousands(macs_ptflops))
+  out[#out + 1] = ("%s parameters (%.2f MB as f32), %s buffer entries; %s MACs per sample (ptflops' convention: %s)"):format(
+    thousands(params), params * 4 / 1e6, thousands(buffers), thousands(macs), thousands(macs_ptflops))
   return table.concat(out, "\n")
 end
 

@@ -79,8 +79,9 @@ Report.__tostring = function(self)
   for i, name in ipairs(extra) do lines[1][9 + i], right[9 + i] = name, true end
   local first = self.rows[1]
   for _, row in ipairs(self.rows) do
-    local line = { row.name, graph.thousands(row.params), ratio(first.params, row.params), graph.thousands(row.macs), ratio(first.macs, row.macs),
-      ("%.1f%%"):format(100 * row.sparsity), row.accuracy and ("%.2f%%"):format(100 * row.accuracy) or "-", ("%.2f ms"):format(row.latency),
+    local line = { row.name, graph.thousands(row.params), ratio(first.params, row.params), graph.thousands(row.macs),
+      ratio(first.macs, row.macs), ("%.1f%%"):format(100 * row.sparsity),
+      row.accuracy and ("%.2f%%"):format(100 * row.accuracy) or "-", ("%.2f ms"):format(row.latency),
       ratio(first.latency, row.latency) }
     for i, name in ipairs(extra) do line[9 + i] = row.extra[name] and ("%.4g"):format(row.extra[name]) or "" end
     lines[#lines + 1] = line
@@ -152,8 +153,9 @@ function Report:plot(path)
   x0 = math.max(x0, 0)
   local function px(x) return left + (x - x0) / (x1 - x0) * (width - left - right) end
   local function py(y) return height - bottom - (y - y0) / (y1 - y0) * (height - bottom - top) end
-  local out = { ('<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" viewBox="0 0 %d %d" font-family="Helvetica, Arial, sans-serif" font-size="12">')
-    :format(width, height, width, height), '<rect width="100%" height="100%" fill="white"/>' }
+  local head = '<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" viewBox="0 0 %d %d" ' ..
+    'font-family="Helvetica, Arial, sans-serif" font-size="12">'
+  local out = { head:format(width, height, width, height), '<rect width="100%" height="100%" fill="white"/>' }
   local function add(...) out[#out + 1] = string.format(...) end
   for _, x in ipairs(ticks(x0, x1, 6)) do
     add('<line x1="%.1f" y1="%d" x2="%.1f" y2="%d" stroke="#ddd"/>', px(x), top, px(x), height - bottom)

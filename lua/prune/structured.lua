@@ -48,10 +48,12 @@ local function collect_gradients(net, data, batches, loss)
 end
 
 local function check_score(score, group, name)
-  if not core.is_tensor(score) then error(("prune.structured: the criterion must return a tensor of scores, got %s"):format(type(score)), 4) end
+  if not core.is_tensor(score) then
+    error(("prune.structured: the criterion must return a tensor of scores, got %s"):format(type(score)), 4)
+  end
   if score:numel() ~= group:count() then
-    error(("prune.structured: the criterion must give one score per unit: the group of %s has %d units, got %d scores"):format(name, group:count(),
-      score:numel()), 4)
+    error(("prune.structured: the criterion must give one score per unit: the group of %s has %d units, got %d scores"):format(name,
+      group:count(), score:numel()), 4)
   end
   return score:reshape(group:count()):detach():to("f64")
 end
@@ -91,8 +93,8 @@ end
 -- @usage prune.structured(net, { 3, 32, 32 }, { criterion = prune.criterion.magnitude(), ratio = 0.5 }):apply()
 function structured.structured(net, shape, given)
   local o = options.check("prune.structured", given, {
-    criterion = none, ratio = none, macs = none, params = none, scope = none, round_to = none, rounding = "down", ignore = none, data = none,
-    batches = 4, loss = none,
+    criterion = none, ratio = none, macs = none, params = none, scope = none, round_to = none, rounding = "down", ignore = none,
+    data = none, batches = 4, loss = none,
   })
   if o.scope ~= nil and o.scope ~= "local" and o.scope ~= "global" then
     error(('prune.structured: scope is "local" or "global", got %s'):format(tostring(o.scope)), 2)
@@ -152,7 +154,9 @@ end
 Plan.__tostring = function(self)
   local out = graph.aligned(self.lines or lines_of(self), { false, true, true, true })
   table.insert(out, 2, ("-"):rep(#out[1]))
-  local function change(name, from, to) return ("%s %s -> %s (%.1f%%)"):format(name, graph.thousands(from), graph.thousands(to), 100 * to / from) end
+  local function change(name, from, to)
+    return ("%s %s -> %s (%.1f%%)"):format(name, graph.thousands(from), graph.thousands(to), 100 * to / from)
+  end
   out[#out + 1] = ("%d units go: %s, %s"):format(#self.units, change("params", self.before.params, self.params),
     change("MACs", self.before.macs, self.macs))
   for _, note in ipairs(self.applied and {} or self.graph:notes()) do
@@ -188,7 +192,7 @@ function structured.verify(net, plan, given)
   end
   local output, gradient = core.verify(traced, units, graph.examples(inputs, o.batch), o.dtype, o.gradients)
   local worst, tolerance = math.max(output, gradient), o.tolerance or (o.dtype == "f64" and 1e-10 or 1e-4)
-  if not (worst <= tolerance) then
+  if worst > tolerance or worst ~= worst then
     error(("prune.verify: the pruned and the ablated model differ by %.3g (tolerance %.3g)"):format(worst, tolerance), 2)
   end
   return worst
