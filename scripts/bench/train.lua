@@ -1,6 +1,8 @@
 -- The work of scripts/bench/train. Every round runs in a process of its own, in turns with the peer's, so that neither side's caches, nor a slow
 -- moment of the machine, count for one of them only.
 local prune = require "prune"
+package.path = arg[0]:gsub("[^/]*$", "") .. "?.lua;" .. package.path
+local timing = require "timing"
 local opt = prune.cli {
   python = os.getenv "PRUNELUA_PYTHON" or "", rounds = 5, steps = 20, batch = 128, threads = 2, child = false,
 }
@@ -26,28 +28,8 @@ local function measure()
   end
 end
 
-local function quoted(text) return "'" .. text:gsub("'", "'\\''") .. "'" end
-
--- Appends the milliseconds that a command prints.
-local function run(command, times)
-  local pipe = assert(io.popen(command, "r"))
-  local lines = {}
-  for line in pipe:lines() do
-    lines[#lines + 1] = line
-    times[#times + 1] = tonumber(line)
-  end
-  if not pipe:close() then error(("failed: %s\n%s"):format(command, table.concat(lines, "\n")), 0) end
-end
-
-local function median(times)
-  local sorted = table.move(times, 1, #times, 1, {})
-  table.sort(sorted)
-  local middle = #sorted // 2
-  return #sorted % 2 == 1 and sorted[middle + 1] or (sorted[middle] + sorted[middle + 1]) / 2
-end
-
 local function report(name, times)
-  print(("%-9s %7.1f ms per step (median of %d; fastest %.1f)"):format(name, median(times), #times,
+  print(("%-9s %7.1f ms per step (median of %d; fastest %.1f)"):format(name, timing.median(times), #times,
     math.min(table.unpack(times))))
 end
 
@@ -56,14 +38,14 @@ local arguments = ("--steps %d --batch %d --threads %d"):format(opt.steps, opt.b
 local environment = ("OMP_NUM_THREADS=%d "):format(opt.threads)
 local ours, theirs = {}, {}
 for _ = 1, opt.rounds do
-  run(environment .. quoted(arg[-1] or "build/prunelua") .. " scripts/bench/train.lua --child " .. arguments, ours)
+  timing.run(environment .. timing.quoted(arg[-1] or "build/prunelua") .. " scripts/bench/train.lua --child " .. arguments, ours)
   if opt.python ~= "" then
-    run(environment .. quoted(opt.python) .. " scripts/bench/peers/train_torch.py " .. arguments, theirs)
+    timing.run(environment .. timing.quoted(opt.python) .. " scripts/bench/peers/train_torch.py " .. arguments, theirs)
   end
 end
 print(("ResNet-18, 32x32, batch %d, f32, %d threads: forward, backward, SGD step"):format(opt.batch, opt.threads))
 report("prunelua", ours)
 if #theirs > 0 then
   report("PyTorch", theirs)
-  print(("ratio     %7.3f"):format(median(ours) / median(theirs)))
+  print(("ratio     %7.3f"):format(timing.median(ours) / timing.median(theirs)))
 end
