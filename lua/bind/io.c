@@ -4,6 +4,8 @@
  */
 #include "bind.h"
 
+#include "io/hdf5.h"
+
 #include "bind_graph.h"
 #include "io/checkpoint.h"
 #include "io/file.h"
@@ -137,12 +139,73 @@ static int exchange(lua_State *L) {
   return 0;
 }
 
+/* --- arrays of foreign HDF5 files ------------------------------------------------------------------------------- */
+
+static pr_tensor *tensor_of_array(const pr_hdf5_array *array) {
+  static const pr_dtype dtypes[] = {
+    [PR_HDF5_U8] = PR_U8,   [PR_HDF5_I8] = PR_I32,  [PR_HDF5_U16] = PR_I32, [PR_HDF5_I16] = PR_I32,
+    [PR_HDF5_U32] = PR_I64, [PR_HDF5_I32] = PR_I32, [PR_HDF5_U64] = PR_I64, [PR_HDF5_I64] = PR_I64,
+    [PR_HDF5_F32] = PR_F32, [PR_HDF5_F64] = PR_F64
+  };
+  pr_tensor *t = pr_tensor_new(dtypes[array->type], PR_CPU, array->rank, array->shape);
+  for (int64_t i = 0; t && i < array->count; i++) {
+    const void *data = array->data;
+    int64_t integer = 0;
+    switch (array->type) {
+    case PR_HDF5_U8: ((uint8_t *)prT_data(t))[i] = ((const uint8_t *)data)[i]; continue;
+    case PR_HDF5_F32: ((float *)prT_data(t))[i] = ((const float *)data)[i]; continue;
+    case PR_HDF5_F64: ((double *)prT_data(t))[i] = ((const double *)data)[i]; continue;
+    case PR_HDF5_I8: integer = ((const int8_t *)data)[i]; break;
+    case PR_HDF5_U16: integer = ((const uint16_t *)data)[i]; break;
+    case PR_HDF5_I16: integer = ((const int16_t *)data)[i]; break;
+    case PR_HDF5_U32: integer = ((const uint32_t *)data)[i]; break;
+    case PR_HDF5_I32: integer = ((const int32_t *)data)[i]; break;
+    default: integer = ((const int64_t *)data)[i]; break;
+    }
+    if (t->dtype == PR_I32)
+      ((int32_t *)prT_data(t))[i] = (int32_t)integer;
+    else
+      ((int64_t *)prT_data(t))[i] = integer;
+  }
+  return t;
+}
+
+enum { MOST_ARRAYS = 256 };
+
+/* hdf5_read(path, list of names) -> tensors, in order */
+static int hdf5_read(lua_State *L) {
+  const char *path = luaL_checkstring(L, 1);
+  luaL_checktype(L, 2, LUA_TTABLE);
+  int n = (int)luaL_len(L, 2);
+  if (n < 1 || n > MOST_ARRAYS) return bind_error(L, "hdf5_read: 1 to %d names, got %d", MOST_ARRAYS, n);
+  pr_hdf5_wanted *wanted = lua_newuserdatauv(L, (size_t)n * sizeof *wanted, 0);
+  pr_hdf5_array *arrays = lua_newuserdatauv(L, (size_t)n * sizeof *arrays, 0);
+  luaL_checkstack(L, n + 8, NULL);
+  for (int i = 0; i < n; i++) {
+    if (lua_rawgeti(L, 2, i + 1) != LUA_TSTRING)
+      return bind_error(L, "hdf5_read: name %d must be a string", i + 1);
+    wanted[i] = (pr_hdf5_wanted){ .name = lua_tostring(L, -1) }; /* the table keeps the string alive */
+    lua_pop(L, 1);
+  }
+  pr_tensor **slots[MOST_ARRAYS];
+  for (int i = 0; i < n; i++) slots[i] = bind_slot(L);
+  bind_check(L, pr_hdf5_read_foreign(path, wanted, n, arrays));
+  bool failed = false;
+  for (int i = 0; i < n; i++) {
+    if (!failed) failed = !(*slots[i] = tensor_of_array(&arrays[i]));
+    pr_hdf5_array_free(&arrays[i]);
+  }
+  if (failed) return bind_raise(L);
+  return n;
+}
+
 const luaL_Reg bind_io_functions[] = {
   { "write_file", write_file },
   { "is_checkpoint", is_checkpoint },
   { "checkpoint_write", checkpoint_write },
   { "checkpoint_read", checkpoint_read },
   { "exchange", exchange },
+  { "hdf5_read", hdf5_read },
   { NULL, NULL },
 };
 

@@ -163,4 +163,14 @@ function Data:restore(state)
   self.epoch, self.batch, self.restored, self.pass = state.epoch, state.batch, true, nil
 end
 
+--- Arrays of numbers from any HDF5 file, as tensors. A process apart does the reading, so a damaged file is an error and nothing worse.
+-- @tparam string path
+-- @param ... names inside the file ("images", "group/weight")
+-- @return one tensor per name; f64, f32, u8, i32 or i64
+-- @usage local weight = prune.data.read_hdf5("weights.h5", "conv1/weight")
+function M.read_hdf5(path, ...)
+  if select("#", ...) == 0 then error("prune.data.read_hdf5: the name of an array is missing", 2) end
+  return core.hdf5_read(path, { ... })
+end
+
 return M
