@@ -71,8 +71,10 @@ static int is_tensor(lua_State *L) {
 
 /* --- where in the model we are ------------------------------------------------------------------------------------------- */
 
+#define SCOPE "prune.Scope"
+
 static int scope_leave(lua_State *L) {
-  const int *depth = lua_touserdata(L, 1);
+  const int *depth = luaL_checkudata(L, 1, SCOPE);
   return pr_scope_leave(*depth), 0;
 }
 
@@ -80,7 +82,7 @@ static int scope_leave(lua_State *L) {
 static int scope_enter(lua_State *L) {
   const char *name = luaL_checkstring(L, 1), *type = luaL_optstring(L, 2, "");
   int *depth = lua_newuserdatauv(L, sizeof *depth, 0);
-  if (luaL_newmetatable(L, "prune.Scope")) {
+  if (luaL_newmetatable(L, SCOPE)) {
     lua_pushcfunction(L, scope_leave);
     lua_setfield(L, -2, "__close");
   }

@@ -130,15 +130,17 @@ static int register_hook(lua_State *L) {
 
 /* --- gradient mode: a value that sets it back when its scope ends --------------------------------------------------------- */
 
+#define GRADIENT_MODE "prune.GradientMode"
+
 static int close_mode(lua_State *L) {
-  bool *before = lua_touserdata(L, 1);
+  const bool *before = luaL_checkudata(L, 1, GRADIENT_MODE);
   pr_grad_mode(*before);
   return 0;
 }
 
 static void push_guard(lua_State *L, bool enabled) {
   bool *before = lua_newuserdatauv(L, sizeof *before, 0);
-  if (luaL_newmetatable(L, "prune.GradientMode")) {
+  if (luaL_newmetatable(L, GRADIENT_MODE)) {
     lua_pushcfunction(L, close_mode);
     lua_setfield(L, -2, "__close");
   }

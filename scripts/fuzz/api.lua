@@ -41,8 +41,8 @@ print = function() end -- luacheck: ignore 121
 
 -- --- what there is to call ---------------------------------------------------------------------------------------------
 
--- Paths that the walk leaves out: they wait for a person, or give the whole program another mode.
-local left_out = { ["prune.repl"] = true }
+-- Paths that the walk leaves out: they wait for a person, or hold methods that are met on objects.
+local left_out = { ["prune.repl"] = true, ["prune.nn.Module"] = true }
 
 local functions, named = {}, {} -- list of { path, function or callable }, and by path
 local function add_function(path, f)
@@ -71,14 +71,19 @@ local function walk(path, t, depth)
   walked[t] = true
   for _, key in ipairs(sorted_keys(t)) do
     local value, inner = rawget(t, key), path .. "." .. key
-    if callable(value) then add_function(inner, value) end
-    if type(value) == "table" and not left_out[inner] then walk(inner, value, depth + 1) end
+    if key:find "^_" then goto continue end
+    if callable(value) then
+      add_function(inner, value) -- a class; its methods are met on its objects
+    elseif type(value) == "table" and not left_out[inner] then
+      walk(inner, value, depth + 1)
+    end
+    ::continue::
   end
 end
 
 -- Modules may be loaded on first use: reading each name that help or completion knows is enough, and so is asking the loader.
 for _, name in ipairs { "nn", "optim", "data", "models", "mask", "schedule", "regularizer", "criterion", "io", "onnx" } do
-  local _ = prune[name]
+  pcall(function() return prune[name] end)
 end
 walk("prune", prune, 1)
 
@@ -110,7 +115,7 @@ local function learn(object)
   while type(index) == "table" and guard < 8 do
     guard = guard + 1
     for _, key in ipairs(sorted_keys(index)) do
-      if not key:find "^__" then add(key, rawget(index, key)) end
+      if not key:find "^_" then add(key, rawget(index, key)) end
     end
     local above = rawget(index, "__index")
     if above == nil or above == index then
@@ -354,7 +359,7 @@ for _ = 1, option.calls do
     called[path] = true
     local results
     if object ~= nil then
-      local first = chance(95) and object or argument() -- a method with somebody else's self
+      local first = chance(97) and object or argument() -- a method with somebody else's self
       results = limited(function(...) return method_of(object, f)(first, ...) end, table.unpack(arguments, 1, arguments.n))
     else
       results = limited(f, table.unpack(arguments, 1, arguments.n))

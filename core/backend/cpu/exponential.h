@@ -15,9 +15,9 @@
 
 PRK_INLINE float prK_power_of_two(int32_t n) {
   union {
-    int32_t bits;
+    uint32_t bits;
     float value;
-  } u = { (n + 127) << 23 };
+  } u = { (uint32_t)(n + 127) << 23 }; /* NaN gives an n of no meaning, and its result is not used */
   return u.value;
 }
 
