@@ -14,6 +14,7 @@
 #include "data/loader.h"
 #include "io/hdf5.h"
 #include "op/op.h"
+#include "prune/mask.h"
 #include "tensor/tensor.h"
 
 #define PR_VERSION "0.1.0"

@@ -208,14 +208,7 @@ end
 -- @param net a module, or a list of tensors
 -- @return number in 0..1
 function graph.sparsity(net)
-  local weights = Module.is_module(net) and net:weights() or net
-  local zeros, total = 0, 0
-  for _, w in ipairs(weights) do
-    local values = w:value()
-    total = total + values:numel()
-    zeros = zeros + values:eq(0):sum():item()
-  end
-  return total > 0 and zeros / total or 0
+  return require("prune.mask").sparsity(net)
 end
 
 -- --- summary --------------------------------------------------------------------------------------------------------

@@ -1,0 +1,111 @@
+/* mask.c - masks as functions of prune.core; prune/mask.lua gives them names and options. */
+#include "bind.h"
+
+#include "prune/mask.h"
+
+#include <string.h>
+
+/* The amount in the words at index and index + 1: "amount" (a float is a share, an integer a count) or
+ * "sparsity" (a share). */
+static pr_amount read_amount(lua_State *L, int index) {
+  static const char *const words[] = { "amount", "sparsity", NULL };
+  bool sparsity = luaL_checkoption(L, index, NULL, words) == 1;
+  if (lua_type(L, index + 1) != LUA_TNUMBER) bind_type_error(L, index + 1, words[sparsity], "a number");
+  pr_amount amount = { .kind = sparsity ? PR_SPARSITY : PR_AMOUNT_SHARE,
+                       .share = lua_tonumber(L, index + 1) };
+  if (!sparsity && lua_isinteger(L, index + 1))
+    amount.kind = PR_AMOUNT_COUNT, amount.count = lua_tointeger(L, index + 1);
+  bind_check(L, pr_amount_check(&amount));
+  return amount;
+}
+
+static pr_mask_method read_method(lua_State *L, int index) {
+  static const char *const words[] = { "lowest", "random", NULL };
+  return (pr_mask_method)luaL_checkoption(L, index, NULL, words);
+}
+
+/* The tensors of the list at `index`, borrowed, as an array in a userdata on top of the stack; `n` of them.
+ */
+static pr_tensor **read_list(lua_State *L, int index, int n, const char *what) {
+  pr_tensor **list = lua_newuserdatauv(L, (size_t)(n + 1) * sizeof *list, 0);
+  for (int i = 0; i < n; i++) {
+    lua_rawgeti(L, index, i + 1);
+    if (!bind_test_tensor(L, -1)) {
+      char name[64];
+      snprintf(name, sizeof name, "%s %d of the list", what, i + 1);
+      bind_type_error(L, -1, name, "a tensor");
+    }
+    list[i] = bind_check_tensor(L, -1);
+    lua_pop(L, 1);
+  }
+  return list;
+}
+
+/* mask_unstructured(list of parameters, list of scores or nil, method, "amount" or "sparsity", number) ->
+ * entries gone */
+static int unstructured(lua_State *L) {
+  luaL_checktype(L, 1, LUA_TTABLE);
+  lua_settop(L, 5);
+  int n = (int)lua_rawlen(L, 1);
+  pr_mask_method method = read_method(L, 3);
+  pr_amount amount = read_amount(L, 4);
+  pr_tensor **parameters = read_list(L, 1, n, "parameter"), **scores = NULL;
+  if (!lua_isnil(L, 2)) {
+    luaL_checktype(L, 2, LUA_TTABLE);
+    if ((int)lua_rawlen(L, 2) != n)
+      return bind_error(L, "the list has %d parameters, but there are scores for %d", n,
+                        (int)lua_rawlen(L, 2));
+    scores = read_list(L, 2, n, "scores");
+    for (int i = 0; i < n; i++) scores[i] = bind_value(L, scores[i], "scores");
+  }
+  int64_t gone;
+  bind_check(L, pr_mask_unstructured(parameters, scores, n, method, &amount, &gone));
+  lua_pushinteger(L, gone);
+  return 1;
+}
+
+/* mask_structured(parameter, scores or nil, method, "amount" or "sparsity", number, dim, n) -> slices gone */
+static int structured(lua_State *L) {
+  pr_tensor *t = bind_check_tensor(L, 1), *scores = bind_opt_tensor(L, 2);
+  pr_mask_method method = read_method(L, 3);
+  pr_amount amount = read_amount(L, 4);
+  lua_Integer dim = bind_integer(L, 6, "dim");
+  int64_t gone;
+  if (dim < 0) dim += t->dim + 1;
+  if (scores) scores = bind_value(L, scores, "scores");
+  int axis = dim < 1 || dim > PR_MAX_DIM ? -1 : (int)dim - 1;
+  if (axis < 0 && t->dim >= 2)
+    return bind_error(L, "dim %lld is out of range for a parameter of %d dimensions",
+                      (long long)lua_tointeger(L, 6), t->dim);
+  bind_check(L, pr_mask_structured(t, scores, axis, method, luaL_checknumber(L, 7), &amount, &gone));
+  lua_pushinteger(L, gone);
+  return 1;
+}
+
+static int identity(lua_State *L) {
+  bind_check(L, pr_mask_identity(bind_check_tensor(L, 1)));
+  return 0;
+}
+
+/* mask_custom(parameter, mask) */
+static int custom(lua_State *L) {
+  pr_tensor *t = bind_check_tensor(L, 1), *mask = bind_value(L, bind_check_tensor(L, 2), "a mask");
+  bind_check(L, pr_mask_custom(t, mask));
+  return 0;
+}
+
+/* count_zeros(tensor) -> how many entries read as zero, how many there are */
+static int count_zeros(lua_State *L) {
+  const pr_tensor *t = bind_check_tensor(L, 1);
+  int64_t zeros;
+  bind_check(L, pr_count_zeros(t, &zeros));
+  lua_pushinteger(L, zeros);
+  lua_pushinteger(L, pr_numel(t));
+  return 2;
+}
+
+const luaL_Reg bind_mask_functions[] = {
+  { "mask_unstructured", unstructured }, { "mask_structured", structured },
+  { "mask_identity", identity },         { "mask_custom", custom },
+  { "count_zeros", count_zeros },        { NULL, NULL },
+};
