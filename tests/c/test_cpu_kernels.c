@@ -6,6 +6,7 @@
 #include "backend/cpu/conv_direct.h"
 #include "backend/cpu/conv_im2col.h"
 #include "backend/cpu/layout.h"
+#include "backend/cpu/tile.h"
 #include "base/random.h"
 #include "base/thread.h"
 #include "prune.h"
@@ -435,6 +436,38 @@ static void im2col_equals_the_direct_kernels(void **state) {
   pr_cache_empty();
 }
 
+/* Every form of the tiles that this processor runs, not only the one that is chosen here. */
+static void all_tiles_equal_plain_loops(void **state) {
+  (void)state;
+  enum { DEPTH = 37, LINE = 64, SIZE = DEPTH * LINE };
+  float a[2 * SIZE], b[2 * SIZE], bias[LINE], y[16 * LINE];
+  for (int i = 0; i < 2 * SIZE; i++) a[i] = (float)value_of(1, i), b[i] = (float)value_of(2, i);
+  for (int i = 0; i < LINE; i++) bias[i] = (float)value_of(3, i);
+  const prK_tiles *tiles;
+  for (int form = 0; (tiles = prK_tiles_form(form)); form++)
+    for (int rows = 1; rows <= tiles->rows; rows++)
+      for (int columns = 1; columns <= tiles->width; columns++)
+        for (int outer = 0; outer < 2; outer++) {
+          const int add = (rows + columns) % 2, b_step = outer ? LINE : tiles->width;
+          const prK_segment segment[2] = { { a, b, DEPTH }, { a + SIZE, b + SIZE, DEPTH - 5 } };
+          const prK_target target = { y, LINE, columns, add, columns % 3 ? bias : NULL };
+          for (int i = 0; i < 16 * LINE; i++) y[i] = 2;
+          if (outer)
+            tiles->outer(rows, 2, segment, LINE, b_step, &target);
+          else
+            tiles->product(rows, 2, segment, LINE, &target);
+          for (int r = 0; r < 16; r++)
+            for (int v = 0; v < LINE; v++) {
+              double sum = r < rows && v < columns ? add * 2 + (target.bias ? bias[v] : 0) : 2;
+              for (int s = 0; r < rows && v < columns && s < 2; s++)
+                for (int k = 0; k < segment[s].depth; k++)
+                  sum += (double)segment[s].a[outer ? k * LINE + r : r * LINE + k] *
+                         segment[s].b[k * b_step + v];
+              assert_close(y[r * LINE + v], sum, 1e-5);
+            }
+        }
+}
+
 /* The same bits for every number of threads. */
 static void threads_do_not_change_convolutions(void **state) {
   (void)state;
@@ -487,7 +520,8 @@ int main(void) {
     memory_test(matrix_products_equal_the_reference), memory_test(element_kernels_equal_the_reference),
     memory_test(sums_and_losses_equal_the_reference), memory_test(odd_values_pass_through),
     memory_test(random_numbers_equal_the_reference),  memory_test(im2col_equals_the_direct_kernels),
-    memory_test(threads_do_not_change_convolutions),  memory_test(copies_between_orders_are_exact),
+    memory_test(all_tiles_equal_plain_loops),         memory_test(threads_do_not_change_convolutions),
+    memory_test(copies_between_orders_are_exact),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -44,7 +44,10 @@ typedef struct prK_tiles {
                 const prK_target *target);
 } prK_tiles;
 
-/* The widest form that this processor runs. Never fails. */
-const prK_tiles *prK_tiles_get(void);
+/* The form number `i` of those that this processor runs, the widest first; NULL past the last. */
+const prK_tiles *prK_tiles_form(int i);
+
+/* The widest. */
+static inline const prK_tiles *prK_tiles_get(void) { return prK_tiles_form(0); }
 
 #endif
