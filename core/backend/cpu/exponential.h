@@ -22,7 +22,7 @@ PRK_INLINE float prK_power_of_two(int32_t n) {
 }
 
 PRK_INLINE float prK_exp(float x) {
-  const float low = x < -104.0f ? -104.0f : x, bounded = low > 88.8f ? 88.8f : low;
+  const float low = x > -104.0f ? x : -104.0f, bounded = low > 88.8f ? 88.8f : low; /* a NaN: -104 */
   /* Adding and taking away 1.5 * 2^23 rounds to a whole number. */
   const float magic = 12582912.0f, n = (bounded * 1.44269504088896341f + magic) - magic;
   const float r = (bounded - n * 0.693359375f) + n * 2.12194440e-4f;
