@@ -96,6 +96,7 @@ function graph.graph(net, shape)
   traced:fit_batch(trace(net, inputs, 3, tensors, modules))
   local state = traced:state()
   state.net, state.inputs = net, inputs
+  net._input = inputs -- so that prune.save knows what to trace with
   -- After a removal: tell modules that keep rewritten numbers as state, then run the model's code again on shapes.
   state.replay = function(changes, undo)
     for _, change in ipairs(changes) do
@@ -108,6 +109,10 @@ function graph.graph(net, shape)
   end
   return traced
 end
+
+--- The graph as a module of its own over the same parameters: it runs, trains, prunes and clones like any other.
+-- @return module
+function Graph:module() return require("prune.graph_module").of_graph(self) end
 
 --- Dependency groups: lists of units that are ranked together.
 -- @param options { all = true } also gives the twins of products (heads beside head widths), which are left out by default

@@ -44,17 +44,9 @@ function M.make_folder(path)
   require("prune.terminal").make_folders(path)
 end
 
---- Write a text file so that nobody ever sees half of it: to a temporary name beside it, then renamed.
+--- Write a text file so that nobody ever sees half of it: to a temporary name beside it, synced to the disk, then renamed.
 function M.write_file(path, text)
-  local temporary = path .. ".new"
-  local file, why = io.open(temporary, "wb")
-  if not file then error("cannot write " .. why, 2) end
-  local ok, problem = file:write(text)
-  local closed, late = file:close()
-  if ok and closed then ok, problem = os.rename(temporary, path) end
-  if ok and closed then return end
-  os.remove(temporary)
-  error(("cannot write %s: %s"):format(path, problem or late), 2)
+  require("prune.core").write_file(path, text)
 end
 
 --- The one of `names` that is nearest to `word` by edit distance, or nil when none is close.

@@ -302,7 +302,9 @@ local function copy_value(value, done)
   local copy = {}
   done[value] = copy
   for k, v in next, value do copy[copy_value(k, done)] = copy_value(v, done) end
-  return setmetatable(copy, getmetatable(value))
+  setmetatable(copy, getmetatable(value))
+  if is_module(copy) and copy._copied then copy:_copied(function(v) return copy_value(v, done) end) end
+  return copy
 end
 
 --- An independent copy: parameters, buffers, masks and plain fields; no gradients, no optimiser state.
