@@ -3,6 +3,7 @@ local core = require "prune.core"
 local options = require "prune.options"
 local interrupt = require "prune.interrupt"
 local progress = require "prune.progress"
+local util = require "prune.util"
 
 local Trainer = {}
 Trainer.__index = Trainer
@@ -23,7 +24,7 @@ end
 --   step: function(trainer, x, y) -> loss tensor or number, output: a whole training step of one's own;
 --   regularizer: object with apply(net, step), acts between backward and step; schedule: function(epoch from 0) -> factor of the rate;
 --   accumulate: batches per optimiser step (1); clip: largest gradient norm; patience: epochs without a better validation loss before stopping;
---   out: folder for checkpoints and metrics.csv (none: no files); quiet: no lines, no bar
+--   out: folder for NAME.checkpoint.h5 of every stage and metrics.csv (none: no files); quiet: no lines, no bar
 -- @return trainer
 -- @usage prune.Trainer(net, { optimizer = prune.optim.SGD(net, { lr = 0.1 }) }):fit(train, { epochs = 3, validate = test })
 local function new(_, net, given)
@@ -34,6 +35,11 @@ local function new(_, net, given)
   })
   if not o.optimizer and not o.step then error("prune.Trainer: option 'optimizer' must be given (prune.optim.SGD(net, { lr = 0.1 }))", 2) end
   if math.type(o.accumulate) ~= "integer" or o.accumulate < 1 then error("prune.Trainer: accumulate must be an integer of at least 1", 2) end
+  for name, metric in util.sorted(o.metrics or {}) do
+    if type(name) ~= "string" or not is_callable(metric) then
+      error(("prune.Trainer: metrics are functions by name; '%s' is a %s"):format(tostring(name), type(metric)), 2)
+    end
+  end
   for _, name in ipairs { "loss", "step", "schedule" } do
     if o[name] ~= nil and not is_callable(o[name]) then error(("prune.Trainer: %s must be a function, got %s"):format(name, type(o[name])), 2) end
   end
@@ -52,7 +58,14 @@ local function is_finite(x) return x == x and x ~= math.huge and x ~= -math.huge
 
 local function add_metrics(self, totals, output, labels)
   core.no_grad(function()
-    for name, metric in pairs(self.metrics) do totals[name] = (totals[name] or 0) + metric(output, labels) end
+    for name, metric in util.sorted(self.metrics) do
+      local value = metric(output, labels)
+      if core.is_tensor(value) then value = value:item() end
+      if type(value) ~= "number" then
+        error(("training: metric '%s' must give a number, got %s"):format(name, type(value)), 0)
+      end
+      totals[name] = (totals[name] or 0) + value
+    end
   end)
 end
 
@@ -60,7 +73,9 @@ end
 local function train_batch(self, x, y, last)
   if self.step then
     local loss, output = self.step(self, x, y)
-    return core.is_tensor(loss) and loss:item() or loss, output
+    if core.is_tensor(loss) then loss = loss:item() end
+    if type(loss) ~= "number" then error(("training: step must give the loss, got %s"):format(type(loss)), 0) end
+    return loss, output
   end
   local optimizer = self.optimizer
   if self._pending == 0 then optimizer:zero_grad() end
@@ -108,16 +123,29 @@ function Trainer:evaluate(data)
   return averages(totals, samples, sum)
 end
 
--- One epoch from batch `state.batch` on. Returns "done", or "stopped" after Ctrl-C at a batch boundary.
+-- The rest of an epoch, from batch `state.batch` on. Data of prune.data know where they are; others are taken from their start.
+local function batches_left(train, state)
+  local step, object, control, closing = train:batches()
+  if not train.restore then
+    for _ = 1, state.batch do control = step(object, control) end
+  end
+  return step, object, control, closing
+end
+
+-- One epoch. Returns "done", or "stopped" after Ctrl-C at a batch boundary.
 local function run_epoch(self, train, state, label)
   self.net:train()
   self._pending = 0
-  local bar = not self.quiet and progress.bar { total = #train, label = label, start = state.batch } or nil
-  for x, y in train:batches { epoch = state.epoch, from = state.batch } do
+  local count = #train
+  local bar <close> = setmetatable({ bar = not self.quiet and progress.bar { total = count, label = label, start = state.batch } or nil },
+    { __close = function(this) if this.bar then this.bar:done() end end })
+  for x, y in batches_left(train, state) do
     self._step = state.step + 1
-    local value, output = train_batch(self, x, y, state.batch + 1 == #train)
+    if core.is_tensor(x) and not self.net._input then -- so that checkpoints know what to trace with
+      self.net._input = { { shape = table.move(x:size(), 2, x:dim(), 1, {}), dtype = x.dtype } }
+    end
+    local value, output = train_batch(self, x, y, state.batch + 1 == count)
     if not is_finite(value) then
-      if bar then bar:done() end
       error(("training: the loss is %s at step %d (epoch %d, batch %d); try a smaller learning rate or option clip, and check the data"):format(
         tostring(value), state.step + 1, state.epoch, state.batch + 1), 0)
     end
@@ -125,13 +153,10 @@ local function run_epoch(self, train, state, label)
     state.step, state.batch = state.step + 1, state.batch + 1
     state.samples, state.loss = state.samples + n, state.loss + value * n
     if output then add_metrics(self, state.totals, output, y) end
-    if bar then bar:step(1, ("loss %.4f"):format(state.loss / state.samples)) end
-    if interrupt.pending() and self._pending == 0 then
-      if bar then bar:done() end
-      return "stopped"
-    end
+    if bar.bar then bar.bar:step(1, ("loss %.4f"):format(state.loss / state.samples)) end
+    if state.batch < count and self._pending == 0 and interrupt.pending() then return "stopped" end
   end
-  if bar then bar:done() end
+  if state.batch == 0 then error("training: the data give no batch", 0) end
   return "done"
 end
 
@@ -140,7 +165,7 @@ local function format_line(name, epoch, epochs, result, seconds)
   for _, set in ipairs { "train", "test" } do
     if result[set] then
       parts[#parts + 1] = ("%s loss %.4f"):format(set, result[set].loss)
-      for key, value in require("prune.util").sorted(result[set]) do
+      for key, value in util.sorted(result[set]) do
         if key == "accuracy" then parts[#parts + 1] = ("accuracy %.2f%%"):format(100 * value)
         elseif key ~= "loss" then parts[#parts + 1] = ("%s %.4g"):format(key, value) end
       end
@@ -152,44 +177,84 @@ end
 
 -- --- logs and checkpoints -------------------------------------------------------------------------------------------
 
-local function file_of(self, name, what) return ("%s/%s%s"):format(self.out, name, what) end
+local function checkpoint_of(self, name) return ("%s/%s.checkpoint.h5"):format(self.out, name) end
 
--- The header comes from the first epoch; a resumed run appends, and never repeats an epoch.
-local function write_metrics(self, name, history)
-  local path = file_of(self, name, ".metrics.csv")
-  local columns = { "epoch", "seconds", "lr" }
+-- Rows of a file that this module wrote: lists of cells by column. Nothing where there is none.
+local function read_metrics(path)
+  local file, rows = io.open(path), {}
+  if not file then return rows end
+  local columns
+  for line in file:lines() do
+    local cells = {}
+    for cell in (line .. ","):gmatch "([^,]*)," do cells[#cells + 1] = cell end
+    if columns then
+      local row = {}
+      for i, column in ipairs(columns) do row[column] = cells[i] end
+      rows[#rows + 1] = row
+    end
+    columns = columns or cells
+  end
+  file:close()
+  return rows
+end
+
+local function metrics_row(name, entry)
+  local row = { stage = name, epoch = tostring(entry.epoch), seconds = ("%.10g"):format(entry.seconds), lr = ("%.10g"):format(entry.lr) }
   for _, set in ipairs { "train", "test" } do
-    local first = history[1][set]
-    if first then
-      for key in require("prune.util").sorted(first) do columns[#columns + 1] = set .. "_" .. key end
+    for key, value in pairs(entry[set] or {}) do row[set .. "_" .. key] = ("%.10g"):format(value) end
+  end
+  return row
+end
+
+-- One file for all stages: a stage's rows are those of its history, so that resuming never repeats one; other stages keep theirs.
+local function write_metrics(self, name, history)
+  local path, rows, seen = self.out .. "/metrics.csv", {}, {}
+  for _, row in ipairs(read_metrics(path)) do
+    if row.stage ~= name then rows[#rows + 1] = row end
+  end
+  for _, entry in ipairs(history) do rows[#rows + 1] = metrics_row(name, entry) end
+  for _, row in ipairs(rows) do
+    for column in pairs(row) do seen[column] = true end
+  end
+  local columns = { "stage", "epoch", "seconds", "lr" }
+  for _, column in ipairs(columns) do seen[column] = nil end
+  for _, prefix in ipairs { "^train_", "^test_" } do
+    for column in util.sorted(seen) do
+      if column:find(prefix) then columns[#columns + 1] = column end
     end
   end
   local lines = { table.concat(columns, ",") }
-  for _, row in ipairs(history) do
+  for i, row in ipairs(rows) do
     local cells = {}
-    for i, column in ipairs(columns) do
-      local set, key = column:match "^(%a+)_(.+)$"
-      local value = set and row[set] and row[set][key]
-      if not set then value = row[column] end
-      cells[i] = value and ("%.10g"):format(value) or ""
-    end
-    lines[#lines + 1] = table.concat(cells, ",")
+    for k, column in ipairs(columns) do cells[k] = row[column] or "" end
+    lines[i + 1] = table.concat(cells, ",")
   end
-  require("prune.util").write_file(path, table.concat(lines, "\n") .. "\n")
+  util.write_file(path, table.concat(lines, "\n") .. "\n")
 end
 
-local function save(self, name, state)
-  local checkpoint = require "prune.checkpoint"
-  checkpoint.save(file_of(self, name, ".checkpoint.h5"), self.net, { optimizer = self.optimizer, progress = state })
+local function save(self, name, train, state)
+  state.data = train.state and train.restore and train:state() or nil
+  require("prune.checkpoint").save(checkpoint_of(self, name), self.net, { optimizer = self.optimizer, progress = state, partial = true })
 end
 
-local function load(self, name)
-  local checkpoint = require "prune.checkpoint"
-  local path = file_of(self, name, ".checkpoint.h5")
+-- The state of a stage's checkpoint, or nil when there is none.
+local function load(self, name, train)
+  local path = checkpoint_of(self, name)
   local file = io.open(path, "rb")
   if not file then return nil end
   file:close()
-  return checkpoint.restore(path, self.net, self.optimizer)
+  local state, differences = require("prune.checkpoint").restore(path, self.net, self.optimizer)
+  if type(state) ~= "table" or not state.history then error(("%s is not a checkpoint of a training stage"):format(path), 0) end
+  if state.data and train.restore then train:restore(state.data) end
+  if not self.quiet then
+    local where = state.batch > 0 and ("goes on in epoch %d after %d batches"):format(state.epoch, state.batch)
+      or ("%d epochs are done"):format(state.epoch - 1)
+    io.stdout:write(("%s: %s (%s)\n"):format(name, where, path)):flush()
+    for _, line in ipairs(differences) do
+      io.stderr:write(("note: %s; numbers may differ from those of an uninterrupted run\n"):format(line))
+    end
+  end
+  return state
 end
 
 local function fresh_state() return { epoch = 1, batch = 0, step = 0, samples = 0, loss = 0, totals = {}, history = {}, finished = false, seconds = 0 } end
@@ -218,7 +283,7 @@ local function finish_epoch(self, o, state, seconds)
   state.finished = state.epoch > o.epochs or is_stuck(self, state.history)
 end
 
--- Ctrl-C is held back until a batch boundary; a second one is not.
+-- Ctrl-C is held back until a batch boundary; a second one is not. Returns whether the stage is finished.
 local function run(self, train, o, state)
   while not state.finished do
     if self.schedule and self.optimizer then self.optimizer:set_lr_factor(self.schedule(state.epoch - 1)) end
@@ -227,16 +292,16 @@ local function run(self, train, o, state)
     local outcome = run_epoch(self, train, state, label)
     if outcome == "stopped" then
       state.seconds = state.seconds + core.clock() - start
-      if self.out then save(self, o.file, state) end
+      if self.out then save(self, o.file, train, state) end
       return false
     end
     finish_epoch(self, o, state, core.clock() - start)
     if self.out then
-      save(self, o.file, state)
+      save(self, o.file, train, state)
       write_metrics(self, o.file, state.history)
     end
     if o.each_epoch then o.each_epoch(self, state.history[#state.history]) end
-    if interrupt.pending() and not state.finished then return false end
+    if not state.finished and interrupt.pending() then return false end
   end
   return true
 end
@@ -251,21 +316,25 @@ function Trainer:fit(train, given)
   if type(train) ~= "table" and type(train) ~= "userdata" then error("Trainer:fit: the first argument must be a data set, got " .. type(train), 2) end
   if math.type(o.epochs) ~= "integer" or o.epochs < 0 then error("Trainer:fit: epochs must be an integer of at least 0, got " .. tostring(o.epochs), 2) end
   if o.resume and not self.out then error("Trainer:fit: to resume, the trainer needs a folder: prune.Trainer(net, { out = ... })", 2) end
+  if o.name and not tostring(o.name):match "^[%w_][%w_.-]*$" then
+    error(("Trainer:fit: the name of a stage becomes that of a file: letters, digits and _ . - only, got '%s'"):format(tostring(o.name)), 2)
+  end
   o.file = o.name or "stage"
-  local state = o.resume and load(self, o.file) or fresh_state()
+  local state = o.resume and load(self, o.file, train) or fresh_state()
   state.finished = state.epoch > o.epochs or (state.finished and is_stuck(self, state.history))
   if state.finished then
     self.history = state.history
     return state.history
   end
-  if self.out then require("prune.util").make_folder(self.out .. "/x") end
-  interrupt.hold(true)
-  local ok, done = pcall(run, self, train, o, state)
-  interrupt.hold(false)
-  if not ok then error(done, 0) end
+  local ok, done
+  do
+    local held <close> = interrupt.hold(true) -- luacheck: ignore
+    ok, done = pcall(run, self, train, o, state)
+  end
   self.history = state.history
+  if not ok then error(done, 0) end
   if not done then
-    local where = self.out and ("; a checkpoint is in %s, resume = true goes on from it"):format(file_of(self, o.file, ".checkpoint.h5")) or ""
+    local where = self.out and ("; a checkpoint is in %s, resume = true goes on from it"):format(checkpoint_of(self, o.file)) or ""
     error(("interrupted at a batch boundary in epoch %d%s"):format(state.epoch, where), 0)
   end
   return state.history
