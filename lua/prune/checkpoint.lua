@@ -1,7 +1,7 @@
 -- checkpoint.lua - saving and loading models. core/io/checkpoint.h has the format of the file.
 --
 -- Beside the tensors and the graph a checkpoint holds these texts, in the form of literal.lua: "model" (inputs, frozen parameters),
--- "environment" (what numbers depend on), "random" (seed and step of the generator), and where given "optimizer" and "progress".
+-- "environment" (what numbers depend on), "random" (seed and step of the generator), and where given "optimizer_settings" and "progress".
 local core = require "prune.core"
 local graph = require "prune.graph"
 local literal = require "prune.literal"
@@ -101,7 +101,7 @@ local function save(path, net, o)
     { "random", literal.write { core.random_state() } },
   }
   if reason then texts[#texts + 1] = { "untraced", reason } end
-  if o.optimizer then texts[#texts + 1] = { "optimizer", literal.write(describe_optimizer(o.optimizer, tensors), "the optimiser's state") } end
+  if o.optimizer then texts[#texts + 1] = { "optimizer_settings", literal.write(describe_optimizer(o.optimizer, tensors), "the optimiser's state") } end
   if o.progress ~= nil then texts[#texts + 1] = { "progress", literal.write(o.progress, "progress") } end
   core.checkpoint_write(path, traced or tensors, texts, o.optimizer ~= nil)
 end
@@ -293,7 +293,7 @@ function checkpoint.restore(path, net, optimizer)
   local tensors, texts = core.checkpoint_read(path)
   local matched = match(net, by_name(tensors), path)
   local progress, random = value_of(texts, "progress", path), value_of(texts, "random", path)
-  local state = optimizer and value_of(texts, "optimizer", path)
+  local state = optimizer and value_of(texts, "optimizer_settings", path)
   if optimizer then
     check_optimizer(optimizer, state, net, path)
     optimizer:load_state(state)
