@@ -1,11 +1,14 @@
 /* backend.c - the kernel table and its walk. */
 #include "backend/backend.h"
 
+#include "backend/cpu/blas.h"
+
 #include <pthread.h>
 #include <string.h>
 
 enum { BACKENDS = 2, MOST_OPS = 256 };
 static const char *const backend_names[BACKENDS + 1] = { "cpu", "reference", NULL };
+static const pr_device backend_device[BACKENDS] = { PR_CPU, PR_CPU }; /* whose tensors a backend works on */
 
 static pr_kernel_function *kernels[MOST_OPS][2][BACKENDS];
 static pthread_once_t once = PTHREAD_ONCE_INIT;
@@ -76,11 +79,19 @@ pr_status prK_store(pr_tensor *t, const double *values) { return prT_from_double
 
 /* --- running --------------------------------------------------------------------------------------------------------- */
 
+static pr_device device_of(const pr_call *c, pr_direction direction) {
+  pr_tensor *const *results = direction == PR_forward ? c->out : c->grad_out;
+  for (int k = 0; k < c->n_out; k++)
+    if (results[k]) return results[k]->device;
+  return PR_CPU;
+}
+
 pr_status prK_run(pr_call *c, pr_direction direction) {
   pthread_once(&once, fill_table);
   pr_kernel_function *const *row = kernels[prO_number(c->op)][direction];
+  pr_device device = device_of(c, direction);
   for (int b = first_backend; b < BACKENDS; b++) {
-    if (!row[b]) continue;
+    if (!row[b] || backend_device[b] != device) continue;
     pr_status status = row[b](c);
     prK_scratch_free(c);
     if (status == PR_DECLINED) continue;
@@ -89,6 +100,11 @@ pr_status prK_run(pr_call *c, pr_direction direction) {
   }
   return pr_fail(PR_ERR_UNSUPPORTED, "%s: no backend has a %s kernel for these inputs", c->op->name,
                  direction == PR_forward ? "forward" : "backward");
+}
+
+void prK_start(void) {
+  pthread_once(&once, fill_table);
+  prK_blas_start();
 }
 
 bool prK_has(const pr_op *op, pr_direction direction) {

@@ -31,6 +31,9 @@ extern const pr_kernel_row pr_kernel_rows[]; /* made by the build; ends with a r
   pr_kernel_function prK_##backend##_##op##_##direction;                                                     \
   pr_status prK_##backend##_##op##_##direction(pr_call *c)
 
+/* Fill the table and settle the threads of libraries. Called by pr_start. */
+void prK_start(void);
+
 /* Run the first kernel of the call's device that takes it. PR_ERR_UNSUPPORTED when none does. Scratch memory
  * is freed afterwards. */
 pr_status prK_run(pr_call *c, pr_direction direction);

@@ -6,14 +6,36 @@
 
 #include "prune/pruning.h"
 
-/* The graph at `index`; its coupling (made at the first question); the group at `index`. All raise for other values. */
+#define BIND_GRAPH "prune.Graph"
+#define BIND_GROUP "prune.Group"
+
+/* What a graph's userdata holds: the graph and, from the first question about coupling on, its pruning. */
+typedef struct bind_graph {
+  pr_graph *graph;
+  pr_pruning *pruning;
+} bind_graph;
+
+/* What is at `index`: the userdata, the graph in it, its coupling (made at the first question), a group. All
+ * raise for other values. */
+bind_graph *bind_check_graph_box(lua_State *L, int index);
 pr_graph *bind_check_graph(lua_State *L, int index);
 pr_pruning *bind_check_pruning(lua_State *L, int index);
 pr_group *bind_check_group(lua_State *L, int index);
+
+/* Push the given arguments of a node as a table by name, positions counted from 1. */
+void bind_push_args(lua_State *L, const pr_graph_node *node);
+/* Append text to the luaL_Buffer `ctx`: for functions of the core that put text. */
+void bind_put_text(void *ctx, const char *text);
+/* Make the metatable of a type of userdata. */
+void bind_open_type(lua_State *L, const char *name, const luaL_Reg *methods, lua_CFunction gc);
 
 /* Marks, one per value of the graph, for values that hold positions: those that come from an input and end as one, and those that an
  * operator makes and an output shows. Only marks of graph inputs (outputs) are meant to be read. */
 void bind_graph_index_inputs(const pr_graph *graph, bool *marked);
 void bind_graph_index_outputs(const pr_graph *graph, bool *marked);
+
+/* group.c: questions to a graph about its groups (methods of graphs), and the type of groups. */
+extern const luaL_Reg bind_group_graph_methods[];
+void bind_open_group(lua_State *L);
 
 #endif

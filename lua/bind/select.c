@@ -1,4 +1,5 @@
-/* select.c - criteria and the choice of units as functions of prune.core; prune/structured.lua makes plans of them. */
+/* select.c - criteria and the choice of units as functions of prune.core; prune/structured.lua makes plans of
+ * them. */
 #include "bind.h"
 
 #include "bind_graph.h"
@@ -8,7 +9,8 @@
 
 #include <string.h>
 
-/* criteria() -> list of { name =, help =, needs_gradients =, options = list of { name =, help =, choices = } } */
+/* criteria() -> list of { name =, help =, needs_gradients =, options = list of { name =, help =, choices = }
+ * } */
 static int criteria(lua_State *L) {
   lua_newtable(L);
   int n = 0;
@@ -23,7 +25,10 @@ static int criteria(lua_State *L) {
       lua_createtable(L, 0, 4);
       lua_pushstring(L, spec->name), lua_setfield(L, -2, "name");
       lua_pushstring(L, spec->help ? spec->help : ""), lua_setfield(L, -2, "help");
-      lua_pushstring(L, spec->kind == PR_ARG_CHOICE ? "choice" : spec->kind == PR_ARG_BOOL ? "boolean" : spec->kind == PR_ARG_INT ? "integer" : "number");
+      lua_pushstring(L, spec->kind == PR_ARG_CHOICE ? "choice"
+                        : spec->kind == PR_ARG_BOOL ? "boolean"
+                        : spec->kind == PR_ARG_INT  ? "integer"
+                                                    : "number");
       lua_setfield(L, -2, "kind");
       if (spec->choices) lua_pushstring(L, spec->choices), lua_setfield(L, -2, "choices");
       lua_rawseti(L, -2, a + 1);
@@ -34,14 +39,16 @@ static int criteria(lua_State *L) {
   return 1;
 }
 
-static int64_t read_choice(lua_State *L, const pr_criterion *criterion, const pr_arg_spec *spec, const char *word) {
+static int64_t read_choice(lua_State *L, const pr_criterion *criterion, const pr_arg_spec *spec,
+                           const char *word) {
   int64_t number = 0;
   for (const char *at = spec->choices; *at; number++) {
     size_t length = strcspn(at, " ");
     if (strlen(word) == length && strncmp(at, word, length) == 0) return number;
     at += length + (at[length] != 0);
   }
-  return bind_error(L, "criterion %s: option '%s' is one of '%s', got '%s'", criterion->name, spec->name, spec->choices, word);
+  return bind_error(L, "criterion %s: option '%s' is one of '%s', got '%s'", criterion->name, spec->name,
+                    spec->choices, word);
 }
 
 /* Options of the table at `index` into args; unknown names were refused when the criterion was made. */
@@ -53,10 +60,15 @@ static void read_options(lua_State *L, int index, const pr_criterion *criterion,
     int type = lua_istable(L, index) ? lua_getfield(L, index, spec->name) : (lua_pushnil(L), LUA_TNIL);
     if (type != LUA_TNIL) {
       args[a].given = true;
-      if (spec->kind == PR_ARG_CHOICE) args[a].integer = read_choice(L, criterion, spec, luaL_checkstring(L, -1));
-      else if (spec->kind == PR_ARG_BOOL) args[a].integer = lua_toboolean(L, -1);
-      else if (type != LUA_TNUMBER) bind_error(L, "criterion %s: option '%s' must be a number, got %s", criterion->name, spec->name, luaL_typename(L, -1));
-      else args[a].real = lua_tonumber(L, -1), args[a].integer = (int64_t)args[a].real;
+      if (spec->kind == PR_ARG_CHOICE)
+        args[a].integer = read_choice(L, criterion, spec, luaL_checkstring(L, -1));
+      else if (spec->kind == PR_ARG_BOOL)
+        args[a].integer = lua_toboolean(L, -1);
+      else if (type != LUA_TNUMBER)
+        bind_error(L, "criterion %s: option '%s' must be a number, got %s", criterion->name, spec->name,
+                   luaL_typename(L, -1));
+      else
+        args[a].real = lua_tonumber(L, -1), args[a].integer = (int64_t)args[a].real;
     }
     lua_pop(L, 1);
   }
@@ -82,7 +94,8 @@ static int score(lua_State *L) {
 }
 
 /* Scores of the groups (a list), which are whole scopes, into score[unit]; their scopes into `scopes`. */
-static void read_scores(lua_State *L, int groups, int scores, pr_pruning *pruning, int n, int *scopes, double *score) {
+static void read_scores(lua_State *L, int groups, int scores, pr_pruning *pruning, int n, int *scopes,
+                        double *score) {
   for (int i = 0; i < n; i++) {
     lua_rawgeti(L, groups, i + 1);
     const pr_group *group = bind_check_group(L, -1);
@@ -91,11 +104,13 @@ static void read_scores(lua_State *L, int groups, int scores, pr_pruning *prunin
     bind_check(L, prP_group_check(group));
     if (group->pruning != pruning) bind_error(L, "select: group %d is of another graph", i + 1);
     if (pr_numel(t) != group->size)
-      bind_error(L, "the criterion must give one score per unit: group %d has %d units, got %d scores", i + 1, (int)group->size, (int)pr_numel(t));
+      bind_error(L, "the criterion must give one score per unit: group %d has %d units, got %d scores", i + 1,
+                 (int)group->size, (int)pr_numel(t));
     scopes[i] = group->size ? pruning->units.scope[group->unit[0]] : 0;
     prT_walk walk;
     int32_t u = 0;
-    for (prT_walk_start(&walk, t); walk.left > 0; prT_walk_next(&walk)) score[group->unit[u++]] = prT_get(t, walk.position);
+    for (prT_walk_start(&walk, t); walk.left > 0; prT_walk_next(&walk))
+      score[group->unit[u++]] = prT_get(t, walk.position);
     lua_pop(L, 2);
   }
 }
@@ -108,7 +123,9 @@ static void push_outcome(lua_State *L, const pr_outcome *outcome) {
 }
 
 static pr_selection read_selection(lua_State *L, int index) {
-  static const char *const targets[] = { "ratio", "macs", "params", NULL }, *const roundings[] = { "down", "up", "nearest", NULL };
+  static const char *const targets[] = { "ratio", "macs", "params", NULL }, *const roundings[] = {
+    "down", "up", "nearest", NULL
+  };
   pr_selection how = { .round_to = 1 };
   luaL_checktype(L, index, LUA_TTABLE);
   lua_getfield(L, index, "target"), how.target = (pr_target)luaL_checkoption(L, -1, "ratio", targets);
@@ -124,7 +141,8 @@ static pr_selection read_selection(lua_State *L, int index) {
   return how;
 }
 
-/* select(graph, { target =, amount =, global =, round_to =, rounding = }, groups, scores) -> list of unit numbers, outcome */
+/* select(graph, { target =, amount =, global =, round_to =, rounding = }, groups, scores) -> list of unit
+ * numbers, outcome */
 static int choose(lua_State *L) {
   pr_pruning *pruning = bind_check_pruning(L, 1);
   pr_selection how = read_selection(L, 2);
@@ -169,7 +187,8 @@ static int outcome_of(lua_State *L) {
   return 1;
 }
 
-/* verify(graph, unit numbers, inputs, dtype, gradients) -> largest relative difference of outputs, of gradients */
+/* verify(graph, unit numbers, inputs, dtype, gradients) -> largest relative difference of outputs, of
+ * gradients */
 static int verify(lua_State *L) {
   pr_pruning *pruning = bind_check_pruning(L, 1);
   luaL_checktype(L, 2, LUA_TTABLE);
@@ -178,13 +197,15 @@ static int verify(lua_State *L) {
   for (int32_t i = 0; i < n; i++) {
     lua_rawgeti(L, 2, i + 1);
     lua_Integer u = bind_integer(L, -1, "a unit number");
-    if (u < 1 || u > pruning->units.count) return bind_error(L, "unit %lld is outside 1..%d", (long long)u, (int)pruning->units.count);
+    if (u < 1 || u > pruning->units.count)
+      return bind_error(L, "unit %lld is outside 1..%d", (long long)u, (int)pruning->units.count);
     units[i] = (int32_t)(u - 1);
     lua_pop(L, 1);
   }
   pr_tensor *inputs[16];
   int count = (int)luaL_len(L, 3);
-  if (count != pruning->graph->n_inputs || count > 16) return bind_error(L, "the graph takes %d inputs, got %d", pruning->graph->n_inputs, count);
+  if (count != pruning->graph->n_inputs || count > 16)
+    return bind_error(L, "the graph takes %d inputs, got %d", pruning->graph->n_inputs, count);
   for (int i = 0; i < count; i++) {
     lua_rawgeti(L, 3, i + 1);
     inputs[i] = bind_check_tensor(L, -1);
@@ -198,5 +219,6 @@ static int verify(lua_State *L) {
 }
 
 const luaL_Reg bind_select_functions[] = {
-  { "criteria", criteria }, { "score", score }, { "select", choose }, { "outcome", outcome_of }, { "verify", verify }, { NULL, NULL },
+  { "criteria", criteria },  { "score", score },   { "select", choose },
+  { "outcome", outcome_of }, { "verify", verify }, { NULL, NULL },
 };

@@ -223,6 +223,14 @@ local function thousands(n)
   return (text:gsub("^,", ""))
 end
 
+-- The window of a convolution or pooling: the axes of the weight past the channels, or the option.
+local function kernel_of(node)
+  local size = node.arguments.kernel_size
+  if size then return type(size) == "table" and table.concat(size, " x ") or ("%d x %d"):format(size, size) end
+  local weight = node.op:match "^conv" and node.inputs[2]
+  return weight and table.concat(weight.shape, " x ", 3) or nil
+end
+
 -- One row per module that runs operators itself, in order of first run; what the root runs itself is shown by operator.
 local function collect_rows(traced)
   local rows, by_key = {}, {}
@@ -237,6 +245,7 @@ local function collect_rows(traced)
     row.macs = row.macs + node.macs
     row.shape = node.outputs[1].shape
     row.ops[#row.ops + 1] = node.op
+    row.kernel = row.kernel or node.path ~= "" and kernel_of(node) or nil
     for _, value in ipairs(node.inputs) do
       if value.kind == "parameter" and not counted[value.number] then
         counted[value.number] = true
@@ -268,21 +277,21 @@ end
 graph.aligned = aligned
 graph.thousands = thousands
 
---- A table of a model's layers: output shape, parameters, MACs, operators; totals below.
+--- A table of a model's layers: kernel, output shape, parameters, MACs, operators; totals below.
 -- @param net a module
 -- @param shape input without the batch
 -- @return string
 function graph.summary(net, shape)
   local traced = graph.graph(net, shape)
-  local lines = { { "layer", "type", "output", "params", "MACs", "operators" } }
+  local lines = { { "layer", "type", "kernel", "output", "params", "MACs", "operators" } }
   for _, row in ipairs(collect_rows(traced)) do
     local sizes = table.move(row.shape, 2, #row.shape, 1, {})
     local ops = table.concat(row.ops, " ", 1, math.min(#row.ops, 4)) .. (#row.ops > 4 and " ..." or "")
-    lines[#lines + 1] = { row.path == "" and "(model)" or row.path, row.type, table.concat(sizes, " x "), thousands(row.params),
-      thousands(row.macs), ops }
+    lines[#lines + 1] = { row.path == "" and "(model)" or row.path, row.type, row.kernel or "", table.concat(sizes, " x "),
+      thousands(row.params), thousands(row.macs), ops }
   end
   local macs, macs_ptflops, params, buffers = traced:cost()
-  local out = aligned(lines, { false, false, false, true, true, false })
+  local out = aligned(lines, { false, false, false, false, true, true, false })
   table.insert(out, 2, ("-"):rep(#out[1] + 12))
   out[#out + 1] = out[2]
   out[#out + 1] = ("%s parameters (%.2f MB as f32), %s buffer entries; %s MACs per sample (ptflops' convention: %s)"):format(
