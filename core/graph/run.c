@@ -8,7 +8,7 @@
 
 /* Arguments of a node for a batch size and mode; lists that change are copied into `lists`. */
 pr_status prG_node_args(const pr_graph *graph, const pr_graph_node *node, int64_t batch, int training,
-                           pr_arg args[PR_MAX_ARGS]) {
+                        pr_arg args[PR_MAX_ARGS]) {
   PR_TRY(pr_args_copy(node->op, node->args, args));
   for (int a = 0; a < PR_MAX_ARGS && node->op->args[a].name; a++) {
     if (node->op->args[a].kind == PR_ARG_MODE && training >= 0)

@@ -11,35 +11,18 @@
  * as %XX. ARGS are name=value as pr_args_parse reads them; a list element that is a multiple k of the batch
  * is written k*, which only this file knows.
  */
-#include "graph/graph.h"
+#include "graph/put.h"
 
 #include "autograd/parameter.h"
 #include "base/memory.h"
 
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 /* --- writing --------------------------------------------------------------------------------------------------------- */
 
-typedef struct writer {
-  const pr_graph *graph;
-  void (*put)(void *ctx, const char *text);
-  void *ctx;
-} writer;
-
-static void put_format(writer *w, const char *format, ...) __attribute__((format(printf, 2, 3)));
-static void put_format(writer *w, const char *format, ...) {
-  char text[128];
-  va_list arguments;
-  va_start(arguments, format);
-  vsnprintf(text, sizeof text, format, arguments);
-  va_end(arguments);
-  w->put(w->ctx, text);
-}
-
-static void put_word(writer *w, const char *word) {
+static void put_word(prG_writer *w, const char *word) {
   if (!*word)
     w->put(w->ctx, " -");
   else
@@ -47,32 +30,32 @@ static void put_word(writer *w, const char *word) {
   for (; *word; word++) {
     unsigned char c = (unsigned char)*word;
     if (c <= 32 || c == '%' || c == 127 || (c == '-' && !word[1]))
-      put_format(w, "%%%02X", c);
+      prG_put(w, "%%%02X", c);
     else
-      put_format(w, "%c", c);
+      prG_put(w, "%c", c);
   }
 }
 
-static void put_integer(writer *w, int64_t value, int64_t scale) {
+static void put_integer(prG_writer *w, int64_t value, int64_t scale) {
   if (scale)
-    put_format(w, "%lld*", (long long)scale);
+    prG_put(w, "%lld*", (long long)scale);
   else
-    put_format(w, "%lld", (long long)value);
+    prG_put(w, "%lld", (long long)value);
 }
 
-static void put_choice(writer *w, const char *choices, int64_t number) {
+static void put_choice(prG_writer *w, const char *choices, int64_t number) {
   for (; number > 0 && *choices; number--) choices += strcspn(choices, " ") + 1;
-  put_format(w, "%.*s", (int)strcspn(choices, " "), choices);
+  prG_put(w, "%.*s", (int)strcspn(choices, " "), choices);
 }
 
-static void put_args(writer *w, const pr_graph_node *node) {
+static void put_args(prG_writer *w, const pr_graph_node *node) {
   for (int a = 0; a < PR_MAX_ARGS && node->op->args[a].name; a++) {
     const pr_arg_spec *spec = &node->op->args[a];
     const pr_arg *arg = &node->args[a];
     if (!arg->given) continue;
-    put_format(w, " %s=", spec->name);
+    prG_put(w, " %s=", spec->name);
     if (spec->kind == PR_ARG_REAL)
-      put_format(w, "%.17g", arg->real);
+      prG_put(w, "%.17g", arg->real);
     else if (spec->kind == PR_ARG_CHOICE)
       put_choice(w, spec->choices, arg->integer);
     else if (!prO_arg_is_list(spec->kind))
@@ -87,10 +70,10 @@ static void put_args(writer *w, const pr_graph_node *node) {
 }
 
 pr_status pr_graph_write(const pr_graph *graph, void (*put)(void *ctx, const char *text), void *ctx) {
-  writer writing = { graph, put, ctx }, *w = &writing;
+  prG_writer writing = { graph, put, ctx }, *w = &writing;
   int *number = PRB_ARRAY(int, graph->n_values), next = 0; /* value -> number in the text */
   if (!number) return PR_ERR_MEMORY;
-  put_format(w, "prunelua-graph 1 %lld\n", (long long)graph->batch);
+  prG_put(w, "prunelua-graph 1 %lld\n", (long long)graph->batch);
   for (int m = 0; m < graph->n_modules; m++) {
     put(ctx, "module");
     put_word(w, graph->modules[m].path), put_word(w, graph->modules[m].type);
@@ -99,8 +82,8 @@ pr_status pr_graph_write(const pr_graph *graph, void (*put)(void *ctx, const cha
   for (int i = 0; i < graph->n_inputs; i++) {
     const pr_graph_value *value = &graph->values[graph->inputs[i]];
     number[graph->inputs[i]] = next++;
-    put_format(w, "input %s ", pr_dtype_name(value->dtype));
-    for (int d = 0; d < value->dim; d++) put_format(w, d ? ",%lld" : "%lld", (long long)value->shape[d]);
+    prG_put(w, "input %s ", pr_dtype_name(value->dtype));
+    for (int d = 0; d < value->dim; d++) prG_put(w, d ? ",%lld" : "%lld", (long long)value->shape[d]);
     put_word(w, value->name);
     put(ctx, "\n");
   }
@@ -108,25 +91,25 @@ pr_status pr_graph_write(const pr_graph *graph, void (*put)(void *ctx, const cha
     const pr_graph_value *value = &graph->values[v];
     if (!value->tensor) continue;
     number[v] = next++;
-    put_format(w, "tensor %s",
-               value->kind == PR_VALUE_CONSTANT ? "constant"
-               : value->is_buffer               ? "buffer"
-                                                : "parameter");
+    prG_put(w, "tensor %s",
+            value->kind == PR_VALUE_CONSTANT ? "constant"
+            : value->is_buffer               ? "buffer"
+                                             : "parameter");
     put_word(w, prG_value_name(graph, v));
     put(ctx, "\n");
   }
   for (int n = 0; n < graph->n_nodes; n++) {
     const pr_graph_node *node = &graph->nodes[n];
-    put_format(w, "node %s", node->op->name);
+    prG_put(w, "node %s", node->op->name);
     put_word(w, node->path), put_word(w, node->type);
     put(ctx, node->n_in ? " " : " -");
     for (int i = 0; i < node->n_in; i++)
-      put_format(w, i ? ",%d" : "%d", node->in[i] < 0 ? -1 : number[node->in[i]]);
+      prG_put(w, i ? ",%d" : "%d", node->in[i] < 0 ? -1 : number[node->in[i]]);
     put_args(w, node);
     put(ctx, "\n");
     for (int k = 0; k < node->n_out; k++) number[node->out[k]] = next++;
   }
-  for (int k = 0; k < graph->n_outputs; k++) put_format(w, "output %d\n", number[graph->outputs[k]]);
+  for (int k = 0; k < graph->n_outputs; k++) prG_put(w, "output %d\n", number[graph->outputs[k]]);
   PRB_ARRAY_FREE(number, graph->n_values);
   return PR_OK;
 }
