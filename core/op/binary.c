@@ -112,7 +112,7 @@ static pr_status broadcast_output(pr_call *c, int i, int j, pr_dtype dtype) {
   int dim;
   PR_TRY(prO_broadcast(c, i, j, &dim, shape));
   const pr_tensor *like = c->in[i];
-  if (like->dim != dim || memcmp(like->shape, shape, (size_t)dim * sizeof *shape)) like = c->in[j];
+  if (like->dim != dim || memcmp(like->shape, shape, (size_t)dim * sizeof *shape) != 0) like = c->in[j];
   return prO_output_ordered(c, 0, dtype, dim, shape, like);
 }
 

@@ -86,7 +86,7 @@ static int slot_of(const pr_op *op, const char *name, const pr_example *example)
   for (int i = 0; i < declared; i++) {
     prO_input_name(op, i, own);
     own[strcspn(own, "[")] = 0;
-    if (strcmp(own, name)) continue;
+    if (strcmp(own, name) != 0) continue;
     bool list = prO_variadic(op) && i == declared - 1;
     while (list && i < PRO_EXAMPLE_INPUTS && example->in[i]) i++;
     return i < PRO_EXAMPLE_INPUTS && !example->in[i] ? i : -1;

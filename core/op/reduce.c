@@ -81,9 +81,12 @@ COUPLING(norm_couple, PRC_NORM)
 PR_OP(sum) = { REDUCTION("sum", infer_total, NULL, "ReduceSum"), .couple = sum_couple, .args = { AXES_ARGS },
                .examples = ALL_FORMS,
                .help = "sum over axes: " SHAPES "\nSums of integers and bools are i64." };
-PR_OP(mean) = { REDUCTION("mean", infer_float, NULL, "ReduceMean"), .couple = mean_couple,
+PR_OP(mean) = { REDUCTION("mean", infer_float, NULL, "ReduceMean"),
+                .couple = mean_couple,
                 .flags = PR_OP_LIVE_STATISTICS,
-  .args = { AXES_ARGS }, .examples = ALL_FORMS, .help = "mean over axes: " SHAPES };
+                .args = { AXES_ARGS },
+                .examples = ALL_FORMS,
+                .help = "mean over axes: " SHAPES };
 PR_OP(amax) = { REDUCTION("amax", infer_element, "x y", "ReduceMax"), .couple = extreme_couple,
                 .args = { AXES_ARGS }, .examples = ALL_FORMS,
                 .help = "largest element over axes: " SHAPES "\nEqual ones share the gradient." };

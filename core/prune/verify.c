@@ -194,19 +194,32 @@ static pr_status compare(pr_tensor *a, pr_tensor *b, double *difference, double 
   return status;
 }
 
-/* Backward from a fixed weighted sum of the float outputs. */
+/* sum(weight * y) with fixed weights, as a new tensor; or NULL. */
+static pr_tensor *weighted_sum(pr_tensor *y) {
+  pr_tensor *weight = pr_tensor_zeros(y->dtype, PR_CPU, y->dim, y->shape);
+  if (!weight) return NULL;
+  int64_t count = pr_numel(weight);
+  for (int64_t i = 0; i < count; i++) prT_set(weight, i, sin(1.0 + 0.7 * (double)i));
+  pr_tensor *product = prO_call(&pr_op_mul, NULL, 2, y, weight);
+  pr_tensor *sum = product ? prO_call(&pr_op_sum, NULL, 1, product) : NULL;
+  pr_release(weight), pr_release(product);
+  return sum;
+}
+
+/* Backward from a fixed weighted sum of the float outputs: one walk, since they may share their history. */
 static pr_status backward(int n, pr_tensor *const *outputs) {
+  pr_tensor *total = NULL;
   for (int k = 0; k < n; k++) {
     if (!outputs[k]->creator) continue;
-    pr_tensor *weight = pr_tensor_zeros(outputs[k]->dtype, PR_CPU, outputs[k]->dim, outputs[k]->shape);
-    if (!weight) return PR_ERR_MEMORY;
-    int64_t count = pr_numel(weight);
-    for (int64_t i = 0; i < count; i++) prT_set(weight, i, sin(1.0 + 0.7 * (double)i));
-    pr_status status = pr_backward(outputs[k], weight);
-    pr_release(weight);
-    PR_TRY(status);
+    pr_tensor *sum = weighted_sum(outputs[k]), *old = total;
+    total = sum && old ? prO_call(&pr_op_add, NULL, 2, old, sum) : pr_retain(sum);
+    pr_release(sum), pr_release(old);
+    if (!total) return pr_error_last()->code;
   }
-  return PR_OK;
+  if (!total) return PR_OK;
+  pr_status status = pr_backward(total, NULL);
+  pr_release(total);
+  return status;
 }
 
 static pr_status compare_gradients(const ablation *a, const pr_graph *pruned, double *result) {

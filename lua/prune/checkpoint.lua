@@ -76,27 +76,12 @@ local function describe_optimizer(optimizer, tensors)
   return state
 end
 
--- Second names of parameters and modules that the tree holds more than once: { { second name, first name }, ... }.
-local function shared_names(net)
-  local first, list = {}, {}
-  for path, module in net:named_modules() do first[module] = path end
-  for path, module in net:named_modules() do
-    for _, key in ipairs(module._keys) do
-      local value, word = rawget(module, key), type(key) == "number" and tostring(key - 1) or key
-      local name = path == "" and word or path .. "." .. word
-      if value ~= nil and first[value] == nil then first[value] = name
-      elseif value ~= nil and first[value] ~= name then list[#list + 1] = { name, first[value] } end
-    end
-  end
-  return list
-end
-
 local function describe_model(net, traced)
   local frozen = {}
   for name, p in net:named_parameters() do
     if not p.requires_grad then frozen[#frozen + 1] = name end
   end
-  return { inputs = traced and traced:state().inputs or nil, frozen = frozen, shared = shared_names(net) }
+  return { inputs = traced and traced:state().inputs or nil, frozen = frozen }
 end
 
 -- The model's graph; where `partial`, a model that cannot be traced gives nil and the reason.
@@ -107,9 +92,7 @@ local function trace_or_reason(net, shape, partial)
   return nil, tostring(result)
 end
 
---- What prune.save does, for modules that checked their arguments. `partial`: a model that cannot be traced is saved without its
--- architecture, for checkpoint.restore alone.
-function checkpoint.write(path, net, o)
+local function save(path, net, o)
   local traced, reason = trace_or_reason(net, o.shape, o.partial)
   local tensors = tensors_of(net)
   local texts = {
@@ -118,9 +101,7 @@ function checkpoint.write(path, net, o)
     { "random", literal.write { core.random_state() } },
   }
   if reason then texts[#texts + 1] = { "untraced", reason } end
-  if o.optimizer then
-    texts[#texts + 1] = { "optimizer_settings", literal.write(describe_optimizer(o.optimizer, tensors), "the optimiser's state") }
-  end
+  if o.optimizer then texts[#texts + 1] = { "optimizer_settings", literal.write(describe_optimizer(o.optimizer, tensors), "the optimiser's state") } end
   if o.progress ~= nil then texts[#texts + 1] = { "progress", literal.write(o.progress, "progress") } end
   core.checkpoint_write(path, traced or tensors, texts, o.optimizer ~= nil)
 end
@@ -136,9 +117,10 @@ end
 function checkpoint.save(path, net, given)
   if type(path) ~= "string" then error(("prune.save: the path comes first and is a string, got %s"):format(type(path)), 2) end
   if not Module.is_module(net) then error(("prune.save: the second argument must be a module, got %s"):format(type(net)), 2) end
-  local o = options.check("prune.save", given, { shape = none, optimizer = none, progress = none })
+  local o = options.check("prune.save", given, { shape = none, optimizer = none, progress = none, partial = false })
   util.make_folder(path)
-  checkpoint.write(path, net, o)
+  local ok, message = pcall(save, path, net, o)
+  if not ok then error(message, 2) end
 end
 
 -- --- loading ------------------------------------------------------------------------------------------------------------
@@ -169,7 +151,7 @@ function checkpoint.load(path)
   end
   local model = value_of(texts, "model", path) or {}
   local names = by_name(tensors)
-  local net = require("prune.graph_module").from_graph(core.read_graph(texts.graph, names), model.inputs, model.shared)
+  local net = require("prune.graph_module").from_graph(core.read_graph(texts.graph, names), model.inputs)
   for _, pair in ipairs(tensors) do
     if pair[2].is_parameter then pair[2]:clear_slots() end -- an optimiser to come makes its own
   end
@@ -184,8 +166,7 @@ end
 -- @treturn table name -> tensor
 function checkpoint.load_state(path)
   check_path(path, "prune.load_state")
-  local readable, is_checkpoint = pcall(core.is_checkpoint, path)
-  if not path:match "%.h5$" and not (readable and is_checkpoint) then
+  if not path:match "%.h5$" and not path:match "%.hdf5$" and not core.is_checkpoint(path) then
     error(("prune.load_state: %s: only prunelua's checkpoints (.h5) can be read"):format(path), 2)
   end
   local state = {}
@@ -224,10 +205,6 @@ end
 
 local function check_optimizer(optimizer, state, net, path)
   if not state then error(("%s holds no optimiser state"):format(path), 0) end
-  if state.kind ~= optimizer.kind or #state.groups ~= #optimizer.groups then
-    error(("%s: the optimiser is %s with %d groups in the file, here %s with %d"):format(path, state.kind, #state.groups, optimizer.kind,
-      #optimizer.groups), 0)
-  end
   local names = {}
   for _, pair in ipairs(tensors_of(net)) do names[pair[2]] = pair[1] end
   for i, group in ipairs(optimizer.groups) do
@@ -292,7 +269,6 @@ local function restore_tensors(net, tensors, texts, path, matched)
   local inputs = (value_of(texts, "model", path) or {}).inputs
   if net.inner_graph then
     if not texts.graph then error(("%s holds no graph, and the model is one"):format(path), 0) end
-    core.read_graph(texts.graph, by_name(tensors)) -- raises here, while nothing is changed
     for _, m in ipairs(matched) do core.exchange(m[2], m[3]) end
     local names = by_name(tensors)
     for _, m in ipairs(matched) do names[m[1]] = m[2] end
@@ -320,13 +296,13 @@ function checkpoint.restore(path, net, optimizer)
   local state = optimizer and value_of(texts, "optimizer_settings", path)
   if optimizer then
     check_optimizer(optimizer, state, net, path)
+    optimizer:load_state(state)
   else
     for _, m in ipairs(matched) do
       if m[3].is_parameter then m[3]:clear_slots() end
     end
   end
   restore_tensors(net, tensors, texts, path, matched)
-  if optimizer then optimizer:load_state(state) end
   if random then core.restore_random_state(random[1], random[2]) end
   return progress, differences(value_of(texts, "environment", path) or {})
 end

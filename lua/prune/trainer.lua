@@ -209,14 +209,10 @@ end
 -- One file for all stages: a stage's rows are those of its history, so that resuming never repeats one; other stages keep theirs.
 local function write_metrics(self, name, history)
   local path, rows, seen = self.out .. "/metrics.csv", {}, {}
-  local function add_stage()
-    for _, entry in ipairs(history) do rows[#rows + 1] = metrics_row(name, entry) end
-    history = {}
-  end
   for _, row in ipairs(read_metrics(path)) do
-    if row.stage == name then add_stage() else rows[#rows + 1] = row end
+    if row.stage ~= name then rows[#rows + 1] = row end
   end
-  add_stage()
+  for _, entry in ipairs(history) do rows[#rows + 1] = metrics_row(name, entry) end
   for _, row in ipairs(rows) do
     for column in pairs(row) do seen[column] = true end
   end
@@ -238,7 +234,7 @@ end
 
 local function save(self, name, train, state)
   state.data = train.state and train.restore and train:state() or nil
-  require("prune.checkpoint").write(checkpoint_of(self, name), self.net, { optimizer = self.optimizer, progress = state, partial = true })
+  require("prune.checkpoint").save(checkpoint_of(self, name), self.net, { optimizer = self.optimizer, progress = state, partial = true })
 end
 
 -- The state of a stage's checkpoint, or nil when there is none.
@@ -252,7 +248,7 @@ local function load(self, name, train)
   if state.data and train.restore then train:restore(state.data) end
   if not self.quiet then
     local where = state.batch > 0 and ("goes on in epoch %d after %d batches"):format(state.epoch, state.batch)
-      or ("epoch %d is done"):format(state.epoch - 1)
+      or ("%d epochs are done"):format(state.epoch - 1)
     io.stdout:write(("%s: %s (%s)\n"):format(name, where, path)):flush()
     for _, line in ipairs(differences) do
       io.stderr:write(("note: %s; numbers may differ from those of an uninterrupted run\n"):format(line))
@@ -330,7 +326,6 @@ function Trainer:fit(train, given)
     self.history = state.history
     return state.history
   end
-  if self.out then util.make_folder(checkpoint_of(self, o.file)) end
   local ok, done
   do
     local held <close> = interrupt.hold(true) -- luacheck: ignore

@@ -32,7 +32,7 @@ typedef struct pointing {
 } pointing;
 
 static void pointing_start(pointing *p, const pr_tensor *index, const pr_tensor *in, int axis) {
-  *p = (pointing){ .dim = index->dim, .axis = axis };
+  *p = (pointing){ .dim = in->dim, .axis = axis };
   int64_t stride = 1;
   for (int d = in->dim - 1; d >= 0; d--) {
     p->size[d] = index->shape[d], p->stride[d] = stride;
@@ -44,9 +44,9 @@ static void pointing_start(pointing *p, const pr_tensor *index, const pr_tensor 
 static int64_t pointed(const pointing *p, int64_t element, int64_t along) {
   int64_t place = 0;
   for (int d = p->dim - 1; d >= 0; d--) {
-    int64_t at = element % p->size[d];
+    int64_t size = p->size[d] > 0 ? p->size[d] : 1, at = element % size;
     place += (d == p->axis && along >= 0 ? along : at) * p->stride[d];
-    element /= p->size[d];
+    element /= size;
   }
   return place;
 }

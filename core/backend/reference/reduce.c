@@ -7,7 +7,8 @@
 enum { DIM, KEEPDIM, EXTRA };
 
 typedef double reduction(const double *x, int64_t n, const pr_arg *args);
-/* dx from the row (NULL where the operator does not save it), the result and its gradient. */
+/* dx from the row and the result (where the operator does not save these they say nothing) and the result's
+ * gradient. */
 typedef void reduction_gradient(const double *x, int64_t n, double y, double dy, const pr_arg *args,
                                 double *dx);
 
@@ -31,7 +32,7 @@ static pr_status backward(pr_call *c, reduction_gradient *f) {
   PRK_ROOM(dx, x.rows * x.length);
   for (int64_t r = 0; r < x.rows; r++) {
     int64_t start = r * x.length;
-    f(x.values ? x.values + start : NULL, x.length, y ? y[r] : 0, dy[r], c->args, dx + start);
+    f(x.values ? x.values + start : dx + start, x.length, y ? y[r] : 0, dy[r], c->args, dx + start);
   }
   return prK_rows_store(c, c->grad_in[0], along, dx);
 }
