@@ -5,7 +5,7 @@
 #include "backend/cpu/parallel.h"
 
 enum { X, Y };
-enum { PARALLEL = 1 << 15 };
+enum { PARALLEL = 1 << 17 };
 
 /* z from x and y; an operand of step 0 is one number. */
 typedef void loop(int64_t n, const float *x, int64_t x_step, const float *y, int64_t y_step, float *z);

@@ -89,13 +89,17 @@ bool prK_direct_leads(const prK_conv *p, prK_conv_pass pass) {
 /* --- regrouping
  * ------------------------------------------------------------------------------------------------------- */
 
-static const float *regroup(const prK_conv *p, side s, const float *x, float *to) {
-  if (s.positions == 1 && s.line == s.channels) return x;
-#pragma omp parallel for schedule(static)
-  for (int64_t at = 0; at < s.positions; at++)
-    for (int64_t n = 0; n < p->batch; n++)
-      memcpy(to + (at * p->batch + n) * s.line, x + (n * s.positions + at) * s.channels,
-             sizeof(float) * (size_t)s.channels);
+/* The passes below run in one parallel region each: what it calls shares its loops out among the region's
+ * threads. Every thread returns the same. `copy`: also where x has the right order already. No thread waits
+ * for the others. */
+static const float *regroup(const prK_conv *p, side s, bool copy, const float *x, float *to) {
+  if (s.positions == 1 && s.line == s.channels && !copy) return x;
+  const int64_t lines = s.positions * p->batch;
+#pragma omp for schedule(static) nowait
+  for (int64_t i = 0; i < lines; i++) {
+    const int64_t at = i / p->batch, n = i % p->batch;
+    memcpy(to + i * s.line, x + (n * s.positions + at) * s.channels, sizeof(float) * (size_t)s.channels);
+  }
   return to;
 }
 
@@ -104,7 +108,7 @@ static const float *regroup(const prK_conv *p, side s, const float *x, float *to
 static void pack_forward(const prK_conv *p, int width, const bool *used, const float *w, float *to) {
   const int64_t taps = area(p->kernel), depth = p->c_in / p->groups, outs = p->c_out / p->groups;
   const int64_t panels = divide_up(outs, width);
-#pragma omp parallel for schedule(static) collapse(2)
+#pragma omp for schedule(static) collapse(2)
   for (int64_t g = 0; g < p->groups; g++)
     for (int64_t panel = 0; panel < panels; panel++) {
       const int64_t first = panel * width, n = outs - first < width ? outs - first : width;
@@ -126,7 +130,7 @@ static void pack_forward(const prK_conv *p, int width, const bool *used, const f
 static void pack_data(const prK_conv *p, int width, const bool *used, const float *w, float *to) {
   const int64_t taps = area(p->kernel), depth = p->c_out / p->groups, ins = p->c_in / p->groups;
   const int64_t panels = divide_up(ins, width);
-#pragma omp parallel for schedule(static) collapse(2)
+#pragma omp for schedule(static) collapse(2)
   for (int64_t g = 0; g < p->groups; g++)
     for (int64_t panel = 0; panel < panels; panel++) {
       const int64_t first = panel * width, n = ins - first < width ? ins - first : width;
@@ -198,13 +202,9 @@ static void product_tasks(const product_plan *plan, const prK_tiles *tiles, int6
 static void run_product(const product_plan *plan, const prK_tiles *tiles) {
   const prK_conv *p = plan->p;
   const int64_t panels = divide_up(plan->to.channels / p->groups, tiles->width);
-  const int64_t tasks = p->groups * panels * plan->to.positions * divide_up(p->batch, tiles->rows);
-#pragma omp parallel
-  {
-    int64_t begin, end;
-    prK_share(tasks, &begin, &end);
-    product_tasks(plan, tiles, begin, end);
-  }
+  int64_t begin, end;
+  prK_share(p->groups * panels * plan->to.positions * divide_up(p->batch, tiles->rows), &begin, &end);
+  product_tasks(plan, tiles, begin, end);
 }
 
 static int64_t panel_floats(const prK_conv *p, int64_t from, int64_t to) {
@@ -260,21 +260,18 @@ static void run_weights(const weights_plan *plan, const prK_tiles *tiles) {
                         divide_up(p->c_in / p->groups, tiles->width);
   int64_t chunk = CHUNK_BYTES / (p->batch * (plan->in.line + plan->out.line) * (int64_t)sizeof(float));
   chunk = chunk < 1 ? 1 : chunk > CHUNK_POSITIONS ? CHUNK_POSITIONS : chunk;
-#pragma omp parallel
-  {
-    int64_t begin, end;
-    prK_share(tasks, &begin, &end);
-    for (int64_t at = 0; at < plan->out.positions; at += chunk)
-      for (int64_t task = begin; task < end; task++)
-        weights_task(plan, tiles, task, at,
-                     at + chunk < plan->out.positions ? at + chunk : plan->out.positions);
-  }
+  int64_t begin, end;
+  prK_share(tasks, &begin, &end);
+  for (int64_t at = 0; at < plan->out.positions; at += chunk)
+    for (int64_t task = begin; task < end; task++)
+      weights_task(plan, tiles, task, at,
+                   at + chunk < plan->out.positions ? at + chunk : plan->out.positions);
 }
 
 /* [tap][c_out][c_in / groups] to [c_out][c_in / groups][tap]. */
 static void unpack_weights(const prK_conv *p, const bool *used, const float *sums, float *dw) {
   const int64_t taps = area(p->kernel), ins = p->c_in / p->groups;
-#pragma omp parallel for schedule(static)
+#pragma omp for schedule(static)
   for (int64_t o = 0; o < p->c_out; o++)
     for (int64_t t = 0; t < taps; t++) {
       const float *from = sums + (t * p->c_out + o) * ins;
@@ -354,9 +351,9 @@ static void narrow_forward(const prK_conv *p, const float *x, const float *weigh
                            float *y, float *room) {
   const prK_tiles *tiles = prK_tiles_get();
   float *panels = room + prK_most_threads() * narrow_floats(p);
-  pack_narrow(p, tiles->width, weight, panels);
 #pragma omp parallel
   {
+    pack_narrow(p, tiles->width, weight, panels);
     float *padded = room + prK_thread() * narrow_floats(p);
     int64_t begin, end;
     prK_share(p->batch, &begin, &end);
@@ -455,11 +452,13 @@ void prK_direct_forward(const prK_conv *p, const float *x, const float *weight, 
   float *room = scratch, *panels = room + side_floats(p, input_side(p));
   bool used[MAX_TAPS];
   find_used_taps(p, used);
-  pack_forward(p, tiles->width, used, weight, panels);
-  const product_plan plan = {
-    p, input_position, input_side(p), output_side(p), regroup(p, input_side(p), x, room), panels, bias, y
-  };
-  run_product(&plan, tiles);
+#pragma omp parallel
+  {
+    const float *a = regroup(p, input_side(p), false, x, room);
+    pack_forward(p, tiles->width, used, weight, panels); /* waits for all */
+    const product_plan plan = { p, input_position, input_side(p), output_side(p), a, panels, bias, y };
+    run_product(&plan, tiles);
+  }
 }
 
 void prK_direct_data(const prK_conv *p, const float *dy, const float *weight, const float *bias, float *dx,
@@ -468,11 +467,13 @@ void prK_direct_data(const prK_conv *p, const float *dy, const float *weight, co
   float *room = scratch, *panels = room + side_floats(p, output_side(p));
   bool used[MAX_TAPS];
   find_used_taps(p, used);
-  pack_data(p, tiles->width, used, weight, panels);
-  const product_plan plan = {
-    p, output_position, output_side(p), input_side(p), regroup(p, output_side(p), dy, room), panels, bias, dx
-  };
-  run_product(&plan, tiles);
+#pragma omp parallel
+  {
+    const float *a = regroup(p, output_side(p), false, dy, room);
+    pack_data(p, tiles->width, used, weight, panels); /* waits for all */
+    const product_plan plan = { p, output_position, output_side(p), input_side(p), a, panels, bias, dx };
+    run_product(&plan, tiles);
+  }
 }
 
 void prK_direct_weights(const prK_conv *p, const float *x, const float *dy, float *dweight, void *scratch) {
@@ -480,19 +481,21 @@ void prK_direct_weights(const prK_conv *p, const float *x, const float *dy, floa
     narrow_weights(p, x, dy, dweight, scratch);
     return;
   }
-  float *room = scratch, *x_room = room, *dy_room = x_room + side_floats(p, input_side(p));
+  const prK_tiles *tiles = prK_tiles_get();
+  float *room = scratch, *dy_room = room + side_floats(p, input_side(p));
   float *sums = dy_room + side_floats(p, output_side(p));
+  /* Tiles read whole vectors of x, also of the last row's end, past which there is room in the copy only. */
+  const bool copy = p->c_in / p->groups % tiles->width != 0;
   bool used[MAX_TAPS];
   find_used_taps(p, used);
-  /* A tile reads whole vectors of x, so x must lie where that is safe: in the regrouped copy, or unpadded if
-   * a row's end is a vector's. */
-  side in = input_side(p);
-  const float *from = regroup(p, in, x, x_room);
-  if (from == x && p->c_in / p->groups % prK_tiles_get()->width)
-    from = memcpy(x_room, x, sizeof(float) * (size_t)(p->batch * p->c_in));
-  const weights_plan plan = {
-    p, in, output_side(p), from, regroup(p, output_side(p), dy, dy_room), used, sums
-  };
-  run_weights(&plan, prK_tiles_get());
-  unpack_weights(p, used, sums, dweight);
+#pragma omp parallel
+  {
+    const float *a = regroup(p, input_side(p), copy, x, room);
+    const float *b = regroup(p, output_side(p), false, dy, dy_room);
+#pragma omp barrier
+    const weights_plan plan = { p, input_side(p), output_side(p), a, b, used, sums };
+    run_weights(&plan, tiles);
+#pragma omp barrier
+    unpack_weights(p, used, sums, dweight);
+  }
 }

@@ -6,10 +6,11 @@
 #include <string.h>
 
 enum {
-  BLOCK = 32,      /* rows that are summed in float */
-  PARTS = 64,      /* most parts that rows are cut into */
-  PART_ROWS = 128, /* fewest rows of a part */
-  STRIP = 64       /* channels summed at a time: their sums stay in vector registers */
+  BLOCK = 32,         /* rows that are summed in float */
+  PARTS = 64,         /* most parts that rows are cut into */
+  PART_ROWS = 128,    /* fewest rows of a part */
+  PARALLEL = 1 << 16, /* elements from which waking a thread pays */
+  STRIP = 64          /* channels summed at a time: their sums stay in vector registers */
 };
 
 static int64_t part_count(int64_t rows) {
@@ -78,7 +79,7 @@ PRK_CLONES static void block_plain_sums(int64_t rows, int64_t channels, const fl
 static void all_sums(int64_t rows, int64_t channels, const float *dy, const float *x, const float *origin,
                      double *sum, double *sum_product, double *room) {
   const int64_t parts = part_count(rows);
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) if (rows * channels >= PARALLEL)
   for (int64_t part = 0; part < parts; part++) {
     double *to = room + part * 2 * channels;
     const int64_t end = (part + 1) * rows / parts;
@@ -138,7 +139,7 @@ PRK_CLONES static void affine_rows(int64_t rows, int64_t channels, const float *
 
 void prK_channel_affine(int64_t rows, int64_t channels, const float *x, const float *scale,
                         const float *shift, bool relu, float *y) {
-#pragma omp parallel
+#pragma omp parallel if (rows * channels >= PARALLEL)
   {
     int64_t begin, end;
     prK_share(rows, &begin, &end);
@@ -155,7 +156,7 @@ PRK_CLONES static void combine_rows(int64_t rows, int64_t channels, const float 
 
 void prK_channel_combine(int64_t rows, int64_t channels, const float *dy, const float *x, const float *a,
                          const float *b, const float *c, float *dx) {
-#pragma omp parallel
+#pragma omp parallel if (rows * channels >= PARALLEL)
   {
     int64_t begin, end;
     prK_share(rows, &begin, &end);

@@ -5,7 +5,7 @@
 #include "backend/cpu/layout.h"
 #include "backend/cpu/parallel.h"
 
-enum { PARALLEL = 1 << 15 /* elements from which threads pay */ };
+enum { PARALLEL = 1 << 17 /* elements from which waking a thread pays */ };
 
 /* y from x, or dx from dy and what the operator saved (x, else y; the absent one is NULL). a: the first two
  * arguments. */
