@@ -151,11 +151,8 @@ end)
 
 -- Data of the user's own: a table that shuffles with the random numbers of prune.
 local function own_data(train)
-  local xs, ys
-  for x, y in train:batches() do
-    xs, ys = xs or x, ys or y
-    break
-  end
+  local step = train:batches()
+  local xs, ys = step()
   return setmetatable({ batches = function()
     local _, indices = prune.rand { 4 }:sort(1)
     local order, i = indices:totable(), 0
