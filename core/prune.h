@@ -13,7 +13,6 @@
 #include "data/dataset.h"
 #include "data/loader.h"
 #include "io/hdf5.h"
-#include "nn/initializer.h"
 #include "op/op.h"
 #include "prune/mask.h"
 #include "tensor/tensor.h"

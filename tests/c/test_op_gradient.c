@@ -268,7 +268,8 @@ static bool bad_arguments_are_refused(const pr_op *op, const char *text) {
       if (prO_inputs_declared(op) == 0 && form >= 2) continue; /* sizes of results: large ones are legal */
       if (pr_example_parse(op, text, PR_F32, 7, &e)) return complain("the example cannot be read");
       pr_arg kept = e.args[a];
-      for (int k = 0; k < 12; k++) list[k] = numbers[form];
+      for (int k = 0; k < 12; k++)
+        list[k] = form == 2 ? 9 : numbers[form]; /* 99 copies along five axes would be legal, and large */
       e.args[a] = (pr_arg){ .integer = numbers[form],
                             .real = form == 2 ? NAN : (double)numbers[form],
                             .given = true };

@@ -18,7 +18,7 @@ enum { MOST = 64 };
 
 static pr_tensor *unread; /* the models' input, which they do not read */
 
-/* --- the model ------------------------------------------------------------------------------------------- */
+/* --- the model ---------------------------------------------------------------------------------------- */
 
 typedef struct builder {
   pr_trace *trace;
@@ -89,7 +89,7 @@ static pr_graph *build(const pr_op *op, const pr_example *e) {
   return graph;
 }
 
-/* --- the contract ------------------------------------------------------------------------------------------ */
+/* --- the contract ------------------------------------------------------------------------------------- */
 
 typedef struct outputs {
   int n;
