@@ -1,6 +1,7 @@
 # The lists that nobody keeps by hand: operators from core/op, kernels from core/backend, criteria from
 # core/prune/criterion, Lua modules embedded in the program.
-# A line that begins with PR_OP(name) declares an operator, with PR_KERNEL(backend, op, direction) a kernel, with PR_CRITERION(name) a criterion.
+# A line that begins with PR_OP(name) declares an operator, with PR_KERNEL(backend, op, direction) a kernel, with PR_CRITERION(name) a criterion, with
+# PR_REGULARIZER(name) a regulariser.
 set(generated_dir ${CMAKE_BINARY_DIR}/generated)
 file(MAKE_DIRECTORY ${generated_dir})
 
@@ -64,27 +65,30 @@ function(generate_kernel_list)
   write_if_changed(${generated_dir}/kernel_list.c "${text}")
 endfunction()
 
-function(generate_criterion_list)
-  file(GLOB files CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/core/prune/criterion/*.c)
+# Criteria and regularisers: PR_CRITERION(name) in core/prune/criterion, PR_REGULARIZER(name) in core/prune/regularizer.
+function(generate_prune_list kind)
+  string(TOUPPER ${kind} macro)
+  file(GLOB files CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/core/prune/${kind}/*.c)
   set(declarations "")
   set(rows "")
   foreach(file ${files})
     set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${file})
-    file(STRINGS ${file} lines REGEX "^PR_CRITERION\\([a-z0-9_]+\\)")
+    file(STRINGS ${file} lines REGEX "^PR_${macro}\\([a-z0-9_]+\\)")
     foreach(line ${lines})
-      string(REGEX REPLACE "^PR_CRITERION\\(([a-z0-9_]+)\\).*" "\\1" name "${line}")
-      string(APPEND declarations "extern const pr_criterion pr_criterion_${name};\n")
-      string(APPEND rows "  &pr_criterion_${name},\n")
+      string(REGEX REPLACE "^PR_${macro}\\(([a-z0-9_]+)\\).*" "\\1" name "${line}")
+      string(APPEND declarations "extern const pr_${kind} pr_${kind}_${name};\n")
+      string(APPEND rows "  &pr_${kind}_${name},\n")
     endforeach()
   endforeach()
-  string(CONCAT text "/* Made from the PR_CRITERION lines of core/prune/criterion. */\n#include \"prune/criterion.h\"\n\n"
-         "${declarations}\nconst pr_criterion *const pr_criterion_list[] = {\n${rows}  0\n};\n")
-  write_if_changed(${generated_dir}/criterion_list.c "${text}")
+  string(CONCAT text "/* Made from the PR_${macro} lines of core/prune/${kind}. */\n#include \"prune/${kind}.h\"\n\n"
+         "${declarations}\nconst pr_${kind} *const pr_${kind}_list[] = {\n${rows}  0\n};\n")
+  write_if_changed(${generated_dir}/${kind}_list.c "${text}")
 endfunction()
 
 generate_op_list()
 generate_kernel_list()
-generate_criterion_list()
+generate_prune_list(criterion)
+generate_prune_list(regularizer)
 
 # The embedded data set, for core/data.
 function(embed_digits)
@@ -98,7 +102,7 @@ function(embed_digits)
 endfunction()
 
 embed_digits()
-set(generated_sources ${generated_dir}/op_list.c ${generated_dir}/kernel_list.c ${generated_dir}/criterion_list.c
+set(generated_sources ${generated_dir}/op_list.c ${generated_dir}/kernel_list.c ${generated_dir}/criterion_list.c ${generated_dir}/regularizer_list.c
     ${generated_dir}/digits.c)
 
 # Lua modules become byte arrays in the program, so that it runs from anywhere with no files beside it.

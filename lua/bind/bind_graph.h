@@ -24,13 +24,20 @@ pr_group *bind_check_group(lua_State *L, int index);
 
 /* Push the given arguments of a node as a table by name, positions counted from 1. */
 void bind_push_args(lua_State *L, const pr_graph_node *node);
+/* Options of criteria and regularisers: push their description as a list { name =, help =, kind =, choices =
+ * }; read the table at `index` (or nil) into args, raising in the name of `what` for values of the wrong
+ * kind. Unknown names were refused on the Lua side. */
+void bind_push_options(lua_State *L, const pr_arg_spec *specs);
+void bind_read_options(lua_State *L, int index, const char *what, const pr_arg_spec *specs,
+                       pr_arg args[PR_MAX_ARGS]);
 /* Append text to the luaL_Buffer `ctx`: for functions of the core that put text. */
 void bind_put_text(void *ctx, const char *text);
 /* Make the metatable of a type of userdata. */
 void bind_open_type(lua_State *L, const char *name, const luaL_Reg *methods, lua_CFunction gc);
 
-/* Marks, one per value of the graph, for values that hold positions: those that come from an input and end as one, and those that an
- * operator makes and an output shows. Only marks of graph inputs (outputs) are meant to be read. */
+/* Marks, one per value of the graph, for values that hold positions: those that come from an input and end as
+ * one, and those that an operator makes and an output shows. Only marks of graph inputs (outputs) are meant
+ * to be read. */
 void bind_graph_index_inputs(const pr_graph *graph, bool *marked);
 void bind_graph_index_outputs(const pr_graph *graph, bool *marked);
 

@@ -9,6 +9,23 @@
 
 #include <string.h>
 
+void bind_push_options(lua_State *L, const pr_arg_spec *specs) {
+  lua_newtable(L);
+  for (int a = 0; a < PR_MAX_ARGS && specs[a].name; a++) {
+    const pr_arg_spec *spec = &specs[a];
+    lua_createtable(L, 0, 4);
+    lua_pushstring(L, spec->name), lua_setfield(L, -2, "name");
+    lua_pushstring(L, spec->help ? spec->help : ""), lua_setfield(L, -2, "help");
+    lua_pushstring(L, spec->kind == PR_ARG_CHOICE ? "choice"
+                      : spec->kind == PR_ARG_BOOL ? "boolean"
+                      : spec->kind == PR_ARG_INT  ? "integer"
+                                                  : "number");
+    lua_setfield(L, -2, "kind");
+    if (spec->choices) lua_pushstring(L, spec->choices), lua_setfield(L, -2, "choices");
+    lua_rawseti(L, -2, a + 1);
+  }
+}
+
 /* criteria() -> list of { name =, help =, needs_gradients =, options = list of { name =, help =, choices = }
  * } */
 static int criteria(lua_State *L) {
@@ -19,54 +36,38 @@ static int criteria(lua_State *L) {
     lua_pushstring(L, (*c)->name), lua_setfield(L, -2, "name");
     lua_pushstring(L, (*c)->help), lua_setfield(L, -2, "help");
     lua_pushboolean(L, (*c)->needs_gradients), lua_setfield(L, -2, "needs_gradients");
-    lua_newtable(L);
-    for (int a = 0; a < PR_MAX_ARGS && (*c)->args[a].name; a++) {
-      const pr_arg_spec *spec = &(*c)->args[a];
-      lua_createtable(L, 0, 4);
-      lua_pushstring(L, spec->name), lua_setfield(L, -2, "name");
-      lua_pushstring(L, spec->help ? spec->help : ""), lua_setfield(L, -2, "help");
-      lua_pushstring(L, spec->kind == PR_ARG_CHOICE ? "choice"
-                        : spec->kind == PR_ARG_BOOL ? "boolean"
-                        : spec->kind == PR_ARG_INT  ? "integer"
-                                                    : "number");
-      lua_setfield(L, -2, "kind");
-      if (spec->choices) lua_pushstring(L, spec->choices), lua_setfield(L, -2, "choices");
-      lua_rawseti(L, -2, a + 1);
-    }
+    bind_push_options(L, (*c)->args);
     lua_setfield(L, -2, "options");
     lua_rawseti(L, -2, ++n);
   }
   return 1;
 }
 
-static int64_t read_choice(lua_State *L, const pr_criterion *criterion, const pr_arg_spec *spec,
-                           const char *word) {
+static int64_t read_choice(lua_State *L, const char *what, const pr_arg_spec *spec, const char *word) {
   int64_t number = 0;
   for (const char *at = spec->choices; *at; number++) {
     size_t length = strcspn(at, " ");
     if (strlen(word) == length && strncmp(at, word, length) == 0) return number;
     at += length + (at[length] != 0);
   }
-  return bind_error(L, "criterion %s: option '%s' is one of '%s', got '%s'", criterion->name, spec->name,
-                    spec->choices, word);
+  return bind_error(L, "%s: option '%s' is one of '%s', got '%s'", what, spec->name, spec->choices, word);
 }
 
-/* Options of the table at `index` into args; unknown names were refused when the criterion was made. */
-static void read_options(lua_State *L, int index, const pr_criterion *criterion, pr_arg args[PR_MAX_ARGS]) {
+void bind_read_options(lua_State *L, int index, const char *what, const pr_arg_spec *specs,
+                       pr_arg args[PR_MAX_ARGS]) {
   memset(args, 0, PR_MAX_ARGS * sizeof *args);
-  for (int a = 0; a < PR_MAX_ARGS && criterion->args[a].name; a++) {
-    const pr_arg_spec *spec = &criterion->args[a];
+  for (int a = 0; a < PR_MAX_ARGS && specs[a].name; a++) {
+    const pr_arg_spec *spec = &specs[a];
     args[a] = (pr_arg){ .integer = spec->integer, .real = spec->real };
     int type = lua_istable(L, index) ? lua_getfield(L, index, spec->name) : (lua_pushnil(L), LUA_TNIL);
     if (type != LUA_TNIL) {
       args[a].given = true;
       if (spec->kind == PR_ARG_CHOICE)
-        args[a].integer = read_choice(L, criterion, spec, luaL_checkstring(L, -1));
+        args[a].integer = read_choice(L, what, spec, luaL_checkstring(L, -1));
       else if (spec->kind == PR_ARG_BOOL)
         args[a].integer = lua_toboolean(L, -1);
       else if (type != LUA_TNUMBER)
-        bind_error(L, "criterion %s: option '%s' must be a number, got %s", criterion->name, spec->name,
-                   luaL_typename(L, -1));
+        bind_error(L, "%s: option '%s' must be a number, got %s", what, spec->name, luaL_typename(L, -1));
       else
         args[a].real = lua_tonumber(L, -1), args[a].integer = (int64_t)args[a].real;
     }
@@ -79,7 +80,7 @@ static int score(lua_State *L) {
   const pr_criterion *criterion = pr_criterion_find(luaL_checkstring(L, 1));
   if (!criterion) return bind_raise(L);
   pr_arg args[PR_MAX_ARGS];
-  read_options(L, 2, criterion, args);
+  bind_read_options(L, 2, criterion->name, criterion->args, args);
   const pr_group *group = bind_check_group(L, 3);
   int64_t shape[1] = { group->size };
   pr_tensor **slot = bind_slot(L), *scores = pr_tensor_zeros(PR_F64, PR_CPU, 1, shape);
