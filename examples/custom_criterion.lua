@@ -52,4 +52,4 @@ end
 
 print(("\nmean accuracy with %.0f %% of the multiply-accumulates, over %d seeds"):format(100 * opt.macs, opt.seeds))
 for name, total in prune.sorted(totals) do print(("  %-18s %.2f %%"):format(name, 100 * total / opt.seeds)) end
-print "Learnt: compare a criterion with random, after tuning, over several seeds; without the division by the mean it takes nearly all from one layer."
+print "Learnt: compare with random, after tuning, over several seeds. Without the division by the mean, one layer would lose nearly all."

@@ -27,7 +27,7 @@ local dense = fit(new(), opt.epochs)
 print(prune.summary(dense, shape))
 report:add("dense", dense)
 
-print(("\n1. Masking: %s of the filters of each convolution are set to zero, those of lowest norm. Shapes stay as they are."):format(percent))
+print(("\n1. Masking: %s of each convolution's filters are set to zero, those of lowest norm. Shapes stay."):format(percent))
 local masked = dense:clone()
 for conv in masked:each "Conv2d" do prune.mask.ln_structured(conv.weight, { amount = opt.ratio, n = 2, dim = 1 }) end
 local before = accuracy(masked)
@@ -57,6 +57,6 @@ print(("   Accuracy %.1f %%, %.1f %% without these channels, and after %d epochs
   accuracy(slim)))
 report:add("slim, removed", slim)
 
-print "\nAll four, measured on images that none of them has seen (MACs: multiply-accumulates for one image; the factors compare with dense):\n"
+print "\nAll four, on images that none has seen (MACs: multiply-accumulates for one image; factors: in comparison with dense):\n"
 print(report)
 print "\nA mask makes a network sparse, but only removal makes it smaller. Next: examples/README.md, and `build/prunelua` for a prompt."
