@@ -56,7 +56,8 @@ local function trace(net, shape)
   if net.inner_graph then return net:inner_graph(shape) end
   local inputs = shape or net._input
   if not inputs then
-    error("prune.save: the shape of the model's input is needed to trace it; give options.shape: prune.save(path, net, { shape = { 3, 32, 32 } })", 0)
+    error("prune.save: the shape of the model's input is needed to trace it; give options.shape: " ..
+      "prune.save(path, net, { shape = { 3, 32, 32 } })", 0)
   end
   return graph.graph(net, inputs)
 end
@@ -69,7 +70,9 @@ local function describe_optimizer(optimizer, tensors)
     local list = {}
     for k, p in ipairs(group.params) do
       list[k] = names[p]
-      if not list[k] then error(("prune.save: parameter %d of the optimiser is not one of the model, so its state cannot be saved"):format(k), 0) end
+      if not list[k] then
+        error(("parameter %d of the optimiser (group %d) is not one of the model, so its state cannot be saved"):format(k, i), 0)
+      end
     end
     state.groups[i].names = list
   end
@@ -101,10 +104,15 @@ local function save(path, net, o)
     { "random", literal.write { core.random_state() } },
   }
   if reason then texts[#texts + 1] = { "untraced", reason } end
-  if o.optimizer then texts[#texts + 1] = { "optimizer_settings", literal.write(describe_optimizer(o.optimizer, tensors), "the optimiser's state") } end
+  if o.optimizer then
+    texts[#texts + 1] = { "optimizer_settings", literal.write(describe_optimizer(o.optimizer, tensors), "the optimiser's state") }
+  end
   if o.progress ~= nil then texts[#texts + 1] = { "progress", literal.write(o.progress, "progress") } end
-  core.checkpoint_write(path, traced or tensors, texts, o.optimizer ~= nil)
+  core.checkpoint_write(path, traced or tensors, texts, o.optimizer ~= nil or o.partial)
 end
+
+--- Raise where the state of an optimiser could not be saved with a model.
+function checkpoint.check_optimizer(net, optimizer) describe_optimizer(optimizer, tensors_of(net)) end
 
 --- Save a model: architecture, parameters, buffers and masks in one HDF5 file, which prune.load opens without the model's source.
 -- The file is written beside `path` and renamed, so that an older one stays whole until the new one is safe.
@@ -112,7 +120,8 @@ end
 -- @param net a module
 -- @tparam[opt] table options
 --   shape: the input without the batch, to trace the model with (default: that of the last prune.graph, prune.structured or training
---   of this model); optimizer: an optimiser whose state is saved along; progress: a table of numbers, strings and tables to save along
+--   of this model); optimizer: an optimiser whose state is saved along; progress: a table of numbers, strings and tables to save along;
+--   partial: a model that cannot be traced is saved without its architecture, for a model that exists to take up
 -- @usage prune.save("model.h5", net, { shape = { 3, 32, 32 } })
 function checkpoint.save(path, net, given)
   if type(path) ~= "string" then error(("prune.save: the path comes first and is a string, got %s"):format(type(path)), 2) end
@@ -146,8 +155,8 @@ function checkpoint.load(path)
   check_path(path, "prune.load")
   local tensors, texts = core.checkpoint_read(path)
   if not texts.graph then
-    error(("prune.load: %s holds no architecture, since its model could not be traced: %s\nMake the model and use net:load_state_dict(prune.load_state(path))")
-      :format(path, texts.untraced or "no reason given"), 2)
+    error(("prune.load: %s holds no architecture, since its model could not be traced: %s\n" ..
+      "Make the model and use net:load_state_dict(prune.load_state(path))"):format(path, texts.untraced or "no reason given"), 2)
   end
   local model = value_of(texts, "model", path) or {}
   local names = by_name(tensors)
@@ -188,7 +197,8 @@ local function match(net, stored, path)
     known[name] = true
     if not other then wrong[#wrong + 1] = "missing in the file: " .. name
     elseif other.is_parameter ~= own.is_parameter then wrong[#wrong + 1] = "a buffer here, a parameter there: " .. name
-    elseif other.dtype ~= own.dtype then wrong[#wrong + 1] = ("another dtype: %s is %s in the model, %s in the file"):format(name, own.dtype, other.dtype)
+    elseif other.dtype ~= own.dtype then
+      wrong[#wrong + 1] = ("another dtype: %s is %s in the model, %s in the file"):format(name, own.dtype, other.dtype)
     elseif other:dim() ~= own:dim() then
       wrong[#wrong + 1] = ("another shape: %s is %s in the model, %s in the file"):format(name, shape_text(own), shape_text(other))
     else pairs_[#pairs_ + 1] = { name, own, other } end
@@ -205,6 +215,12 @@ end
 
 local function check_optimizer(optimizer, state, net, path)
   if not state then error(("%s holds no optimiser state"):format(path), 0) end
+  if state.kind ~= optimizer.kind then
+    error(("%s: the optimiser is %s in the file, here %s"):format(path, tostring(state.kind), optimizer.kind), 0)
+  end
+  if #state.groups ~= #optimizer.groups then
+    error(("%s: the optimiser has %d groups in the file, here %d"):format(path, #state.groups, #optimizer.groups), 0)
+  end
   local names = {}
   for _, pair in ipairs(tensors_of(net)) do names[pair[2]] = pair[1] end
   for i, group in ipairs(optimizer.groups) do
@@ -212,7 +228,8 @@ local function check_optimizer(optimizer, state, net, path)
     for k = 1, math.max(#group.params, #stored) do
       local name = group.params[k] and (names[group.params[k]] or "a parameter of another model")
       if name ~= stored[k] then
-        error(("%s: parameter %d of group %d of the optimiser is %s in the file, here %s"):format(path, k, i, tostring(stored[k]), tostring(name)), 0)
+        error(("%s: parameter %d of group %d of the optimiser is %s in the file, here %s"):format(path, k, i, tostring(stored[k]),
+          tostring(name)), 0)
       end
     end
   end
@@ -269,6 +286,7 @@ local function restore_tensors(net, tensors, texts, path, matched)
   local inputs = (value_of(texts, "model", path) or {}).inputs
   if net.inner_graph then
     if not texts.graph then error(("%s holds no graph, and the model is one"):format(path), 0) end
+    core.read_graph(texts.graph, by_name(tensors)) -- raises before anything is changed
     for _, m in ipairs(matched) do core.exchange(m[2], m[3]) end
     local names = by_name(tensors)
     for _, m in ipairs(matched) do names[m[1]] = m[2] end
@@ -294,15 +312,9 @@ function checkpoint.restore(path, net, optimizer)
   local matched = match(net, by_name(tensors), path)
   local progress, random = value_of(texts, "progress", path), value_of(texts, "random", path)
   local state = optimizer and value_of(texts, "optimizer_settings", path)
-  if optimizer then
-    check_optimizer(optimizer, state, net, path)
-    optimizer:load_state(state)
-  else
-    for _, m in ipairs(matched) do
-      if m[3].is_parameter then m[3]:clear_slots() end
-    end
-  end
+  if optimizer then check_optimizer(optimizer, state, net, path) end
   restore_tensors(net, tensors, texts, path, matched)
+  if optimizer then optimizer:load_state(state) end
   if random then core.restore_random_state(random[1], random[2]) end
   return progress, differences(value_of(texts, "environment", path) or {})
 end

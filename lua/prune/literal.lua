@@ -37,11 +37,14 @@ local function write(value, out, where, depth)
 end
 
 function write_table(t, out, where, depth)
-  if depth > DEEPEST then error(("tables nested more than %d deep cannot be stored (does one hold itself?): %s"):format(DEEPEST, where), 0) end
+  if depth > DEEPEST then
+    error(("tables nested more than %d deep cannot be stored (does one hold itself?): %s"):format(DEEPEST, where), 0)
+  end
   out[#out + 1] = "{"
-  local n = #t
-  for i = 1, n do
-    write(t[i], out, ("%s[%d]"):format(where, i), depth + 1)
+  local n = 0
+  while t[n + 1] ~= nil do
+    n = n + 1
+    write(t[n], out, ("%s[%d]"):format(where, n), depth + 1)
     out[#out + 1] = ","
   end
   for _, key in ipairs(util.keys(t)) do
@@ -112,9 +115,10 @@ end
 
 function read_table(text, at, depth)
   if depth > DEEPEST then damaged(at, ("a table nested at most %d deep"):format(DEEPEST)) end
-  local t, n, key = {}, 0, nil
+  local t, n = {}, 0
   at = at + 1
   while text:sub(at, at) ~= "}" do
+    local key
     if text:sub(at, at) == "[" then
       key, at = read(text, at + 1, depth)
       if key ~= key or type(key) == "table" then damaged(at, "a key") end

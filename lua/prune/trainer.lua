@@ -23,25 +23,40 @@ end
 --   metrics: { name = function(output, labels) -> number summed over the batch } (default: accuracy);
 --   step: function(trainer, x, y) -> loss tensor or number, output: a whole training step of one's own;
 --   regularizer: object with apply(net, step), acts between backward and step; schedule: function(epoch from 0) -> factor of the rate;
---   accumulate: batches per optimiser step (1); clip: largest gradient norm; patience: epochs without a better validation loss before stopping;
+--   accumulate: batches per optimiser step (1); clip: largest gradient norm;
+--   patience: epochs without a better validation loss before stopping;
 --   out: folder for NAME.checkpoint.h5 of every stage and metrics.csv (none: no files); quiet: no lines, no bar
 -- @return trainer
 -- @usage prune.Trainer(net, { optimizer = prune.optim.SGD(net, { lr = 0.1 }) }):fit(train, { epochs = 3, validate = test })
 local function new(_, net, given)
-  if not require("prune.nn.module").is_module(net) then error("prune.Trainer: the first argument must be a module, got " .. type(net), 2) end
+  if not require("prune.nn.module").is_module(net) then
+    error("prune.Trainer: the first argument must be a module, got " .. type(net), 2)
+  end
   local o = options.check("prune.Trainer", given, {
     optimizer = none, loss = none, metrics = none, step = none, regularizer = none, schedule = none, accumulate = 1, clip = none,
     patience = none, out = none, quiet = false,
   })
-  if not o.optimizer and not o.step then error("prune.Trainer: option 'optimizer' must be given (prune.optim.SGD(net, { lr = 0.1 }))", 2) end
-  if math.type(o.accumulate) ~= "integer" or o.accumulate < 1 then error("prune.Trainer: accumulate must be an integer of at least 1", 2) end
+  if o.patience ~= nil and (math.type(o.patience) ~= "integer" or o.patience < 1) then
+    error("prune.Trainer: patience must be an integer of at least 1, got " .. tostring(o.patience), 2)
+  end
+  if not o.optimizer and not o.step then
+    error("prune.Trainer: option 'optimizer' must be given (prune.optim.SGD(net, { lr = 0.1 }))", 2)
+  end
+  if math.type(o.accumulate) ~= "integer" or o.accumulate < 1 then
+    error("prune.Trainer: accumulate must be an integer of at least 1", 2)
+  end
   for name, metric in util.sorted(o.metrics or {}) do
     if type(name) ~= "string" or not is_callable(metric) then
       error(("prune.Trainer: metrics are functions by name; '%s' is a %s"):format(tostring(name), type(metric)), 2)
     end
+    if name == "loss" or name == "" or name:find '[,"%c]' then -- they name columns of metrics.csv
+      error(("prune.Trainer: a metric cannot have the name '%s'"):format(name), 2)
+    end
   end
   for _, name in ipairs { "loss", "step", "schedule" } do
-    if o[name] ~= nil and not is_callable(o[name]) then error(("prune.Trainer: %s must be a function, got %s"):format(name, type(o[name])), 2) end
+    if o[name] ~= nil and not is_callable(o[name]) then
+      error(("prune.Trainer: %s must be a function, got %s"):format(name, type(o[name])), 2)
+    end
   end
   local self = setmetatable(o, Trainer)
   self.net = net
@@ -69,16 +84,22 @@ local function add_metrics(self, totals, output, labels)
   end)
 end
 
+local function step_optimizer(self)
+  if self.regularizer then self.regularizer:apply(self.net, self._step) end
+  if self.clip then self.optimizer:clip_grad_norm(self.clip) end
+  self.optimizer:step()
+  self._pending = 0
+end
+
 -- Forward and backward of one batch; the optimiser moves every `accumulate` batches, and at the end of the epoch.
-local function train_batch(self, x, y, last)
+local function train_batch(self, x, y)
   if self.step then
     local loss, output = self.step(self, x, y)
     if core.is_tensor(loss) then loss = loss:item() end
     if type(loss) ~= "number" then error(("training: step must give the loss, got %s"):format(type(loss)), 0) end
     return loss, output
   end
-  local optimizer = self.optimizer
-  if self._pending == 0 then optimizer:zero_grad() end
+  if self._pending == 0 then self.optimizer:zero_grad() end
   local output = self.net(x)
   local loss = self.loss(output, y)
   local value = loss:item()
@@ -86,12 +107,7 @@ local function train_batch(self, x, y, last)
   if self.accumulate > 1 then loss = loss / self.accumulate end
   loss:backward()
   self._pending = self._pending + 1
-  if self._pending == self.accumulate or last then
-    if self.regularizer then self.regularizer:apply(self.net, self._step) end
-    if self.clip then optimizer:clip_grad_norm(self.clip) end
-    optimizer:step()
-    self._pending = 0
-  end
+  if self._pending == self.accumulate then step_optimizer(self) end
   return value, output
 end
 
@@ -123,12 +139,22 @@ function Trainer:evaluate(data)
   return averages(totals, samples, sum)
 end
 
--- The rest of an epoch, from batch `state.batch` on. Data of prune.data know where they are; others are taken from their start.
+-- The rest of an epoch, from batch `state.batch` on. Data of prune.data know where they are; others give the epoch once more, with the
+-- random numbers with which it began, and what was done is passed over.
 local function batches_left(train, state)
-  local step, object, control, closing = train:batches()
-  if not train.restore then
-    for _ = 1, state.batch do control = step(object, control) end
+  if train.restore then return train:batches() end
+  if state.batch == 0 then
+    state.random = { core.random_state() }
+    return train:batches()
   end
+  local seed, at = core.random_state()
+  core.restore_random_state(table.unpack(state.random))
+  local step, object, control, closing = train:batches()
+  for i = 1, state.batch do
+    control = step(object, control)
+    if control == nil then error(("training: the data end after %d batches, %d were done before"):format(i - 1, state.batch), 0) end
+  end
+  core.restore_random_state(seed, at)
   return step, object, control, closing
 end
 
@@ -144,9 +170,9 @@ local function run_epoch(self, train, state, label)
     if core.is_tensor(x) and not self.net._input then -- so that checkpoints know what to trace with
       self.net._input = { { shape = table.move(x:size(), 2, x:dim(), 1, {}), dtype = x.dtype } }
     end
-    local value, output = train_batch(self, x, y, state.batch + 1 == count)
+    local value, output = train_batch(self, x, y)
     if not is_finite(value) then
-      error(("training: the loss is %s at step %d (epoch %d, batch %d); try a smaller learning rate or option clip, and check the data"):format(
+      error(("training: the loss is %s at step %d (epoch %d, batch %d); try a smaller rate or option clip, and check the data"):format(
         tostring(value), state.step + 1, state.epoch, state.batch + 1), 0)
     end
     local n = x:size(1)
@@ -157,6 +183,7 @@ local function run_epoch(self, train, state, label)
     if state.batch < count and self._pending == 0 and interrupt.pending() then return "stopped" end
   end
   if state.batch == 0 then error("training: the data give no batch", 0) end
+  if self._pending > 0 then step_optimizer(self) end
   return "done"
 end
 
@@ -257,7 +284,9 @@ local function load(self, name, train)
   return state
 end
 
-local function fresh_state() return { epoch = 1, batch = 0, step = 0, samples = 0, loss = 0, totals = {}, history = {}, finished = false, seconds = 0 } end
+local function fresh_state()
+  return { epoch = 1, batch = 0, step = 0, samples = 0, loss = 0, totals = {}, history = {}, finished = false, seconds = 0 }
+end
 
 local function begin_epoch(state) state.batch, state.samples, state.loss, state.totals, state.seconds = 0, 0, 0, {}, 0 end
 
@@ -306,21 +335,41 @@ local function run(self, train, o, state)
   return true
 end
 
+local function check_data(data, what)
+  local ok, batches = pcall(function() return data.batches end)
+  if not ok or not is_callable(batches) then error(("Trainer:fit: %s must be a data set, got %s"):format(what, type(data)), 3) end
+end
+
+-- What would go wrong at the end of the first epoch goes wrong now. And where the program was killed between the checkpoint and
+-- metrics.csv, the latter gets its rows.
+local function prepare_files(self, o, state)
+  if self.optimizer then require("prune.checkpoint").check_optimizer(self.net, self.optimizer) end
+  util.make_folder(checkpoint_of(self, o.file))
+  write_metrics(self, o.file, state.history)
+end
+
 --- Train for some epochs.
 -- @param train data with batches() and #train
--- @param options { epochs = 1, name = stage name (for files and lines), validate = data, resume = false, each_epoch = function(trainer, row) }.
--- With `resume` the stage goes on from its checkpoint, or returns at once with its final state when it was finished; without, it starts afresh.
+-- @param options { epochs = 1, name = stage name (for files and lines), validate = data, resume = false,
+--   each_epoch = function(trainer, row) }
+-- With `resume` the stage goes on from its checkpoint, or returns at once with its final state when it was finished; without, it
+-- starts afresh.
+-- After Ctrl-C the training stops at the next batch boundary, writes the checkpoint and raises; a second Ctrl-C stops at once.
 -- @return history: list of { epoch =, train = { loss =, accuracy = }, test = {...}, lr =, seconds = }
 function Trainer:fit(train, given)
   local o = options.check("Trainer:fit", given, { epochs = 1, name = none, validate = none, resume = false, each_epoch = none })
-  if type(train) ~= "table" and type(train) ~= "userdata" then error("Trainer:fit: the first argument must be a data set, got " .. type(train), 2) end
-  if math.type(o.epochs) ~= "integer" or o.epochs < 0 then error("Trainer:fit: epochs must be an integer of at least 0, got " .. tostring(o.epochs), 2) end
+  check_data(train, "the first argument")
+  if o.validate ~= nil then check_data(o.validate, "validate") end
+  if math.type(o.epochs) ~= "integer" or o.epochs < 0 then
+    error("Trainer:fit: epochs must be an integer of at least 0, got " .. tostring(o.epochs), 2)
+  end
   if o.resume and not self.out then error("Trainer:fit: to resume, the trainer needs a folder: prune.Trainer(net, { out = ... })", 2) end
   if o.name and not tostring(o.name):match "^[%w_][%w_.-]*$" then
     error(("Trainer:fit: the name of a stage becomes that of a file: letters, digits and _ . - only, got '%s'"):format(tostring(o.name)), 2)
   end
   o.file = o.name or "stage"
   local state = o.resume and load(self, o.file, train) or fresh_state()
+  if self.out then prepare_files(self, o, state) end
   state.finished = state.epoch > o.epochs or (state.finished and is_stuck(self, state.history))
   if state.finished then
     self.history = state.history
