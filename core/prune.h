@@ -15,6 +15,7 @@
 #include "graph/graph.h"
 #include "io/checkpoint.h"
 #include "io/hdf5.h"
+#include "nn/initializer.h"
 #include "op/op.h"
 #include "optim/optim.h"
 #include "prune/criterion.h"

@@ -7,6 +7,7 @@
 
 #include "base/memory.h"
 #include "base/random.h"
+#include "nn/initializer.h"
 
 #include <math.h>
 #include <string.h>
@@ -210,6 +211,19 @@ static int random_floats(lua_State *L, const char *what, draw *f) {
 static int rand_uniform(lua_State *L) { return random_floats(L, "rand", draw_uniform); }
 static int rand_normal(lua_State *L) { return random_floats(L, "randn", draw_normal); }
 
+/* fill_uniform(t, low, high), fill_normal(t, mean, std): in place; give t */
+static int fill_random(lua_State *L, const char *what, pr_status (*f)(pr_tensor *t, double a, double b)) {
+  pr_tensor *t = bind_check_tensor(L, 1);
+  for (int i = 2; i <= 3; i++)
+    if (lua_type(L, i) != LUA_TNUMBER) bind_type_error(L, i, what, "two numbers");
+  bind_check_writable(L, t, what);
+  bind_check(L, f(t, lua_tonumber(L, 2), lua_tonumber(L, 3)));
+  return lua_settop(L, 1), 1;
+}
+
+static int fill_uniform(lua_State *L) { return fill_random(L, "uniform", pr_init_uniform); }
+static int fill_normal(lua_State *L) { return fill_random(L, "normal", pr_init_normal); }
+
 /* randint(low, high, shape...): whole numbers from low to high, both included (i64 unless said). */
 static int rand_integer(lua_State *L) {
   int64_t low = bind_integer(L, 1, "randint: the lowest number"),
@@ -324,6 +338,8 @@ const luaL_Reg bind_create_functions[] = {
   { "linspace", linspace },
   { "rand", rand_uniform },
   { "randn", rand_normal },
+  { "fill_uniform", fill_uniform },
+  { "fill_normal", fill_normal },
   { "randint", rand_integer },
   { "randperm", rand_permutation },
   { "tensor", tensor },

@@ -195,13 +195,6 @@ static pr_status find_entry(const key *k, entry **found) {
   return PR_OK;
 }
 
-void prK_onednn_release(void) {
-  pthread_mutex_lock(&cache.lock);
-  for (entry *e = cache.entries; e < cache.entries + MOST_CACHED; e++)
-    if (e->users == 0) empty_entry(e);
-  pthread_mutex_unlock(&cache.lock);
-}
-
 /* --- running
  * ----------------------------------------------------------------------------------------------------------
  */

@@ -18,7 +18,4 @@
 pr_status prK_onednn_conv(pr_call *c, const prK_conv *p, prK_conv_pass pass, float *x, float *weight,
                           float *bias, float *y);
 
-/* Drop all cached primitives. */
-void prK_onednn_release(void);
-
 #endif

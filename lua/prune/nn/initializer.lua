@@ -18,17 +18,14 @@ end
 -- @param low default 0
 -- @param high default 1
 -- @return t
-function initializer.uniform(t, low, high)
-  low, high = low or 0, high or 1
-  return t:copy(core.rand(t:size()) * (high - low) + low)
-end
+function initializer.uniform(t, low, high) return core.fill_uniform(t, low or 0, high or 1) end
 
 --- Normal numbers.
 -- @param t tensor, filled in place
 -- @param mean default 0
 -- @param std default 1
 -- @return t
-function initializer.normal(t, mean, std) return t:copy(core.randn(t:size()) * (std or 1) + (mean or 0)) end
+function initializer.normal(t, mean, std) return core.fill_normal(t, mean or 0, std or 1) end
 
 --- Normal numbers within two standard deviations of the mean: those outside are drawn anew.
 -- @param t tensor, filled in place
