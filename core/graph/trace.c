@@ -77,7 +77,7 @@ pr_trace *pr_trace_begin(int n_inputs, pr_tensor *const *inputs, int64_t batch, 
              prG_add_input(trace->graph, value);
   }
   if (failed) {
-    for (int i = 0; i < n_inputs; i++) pr_release(stand_ins[i]);
+    for (int i = 0; i < n_inputs; i++) pr_release(stand_ins[i]), stand_ins[i] = NULL;
     pr_graph_free(trace->graph);
     PRB_FREE(trace);
     return NULL;

@@ -79,12 +79,27 @@ local function describe_optimizer(optimizer, tensors)
   return state
 end
 
+-- Second names of parameters and modules that the tree holds more than once: { { second name, first name }, ... }.
+local function shared_names(net)
+  local first, list = {}, {}
+  for path, module in net:named_modules() do first[module] = path end
+  for path, module in net:named_modules() do
+    for _, key in ipairs(module._keys) do
+      local value, word = rawget(module, key), type(key) == "number" and tostring(key - 1) or key
+      local name = path == "" and word or path .. "." .. word
+      if value ~= nil and first[value] == nil then first[value] = name
+      elseif value ~= nil and first[value] ~= name then list[#list + 1] = { name, first[value] } end
+    end
+  end
+  return list
+end
+
 local function describe_model(net, traced)
   local frozen = {}
   for name, p in net:named_parameters() do
     if not p.requires_grad then frozen[#frozen + 1] = name end
   end
-  return { inputs = traced and traced:state().inputs or nil, frozen = frozen }
+  return { inputs = traced and traced:state().inputs or nil, frozen = frozen, shared = shared_names(net) }
 end
 
 -- The model's graph; where `partial`, a model that cannot be traced gives nil and the reason.
@@ -95,7 +110,9 @@ local function trace_or_reason(net, shape, partial)
   return nil, tostring(result)
 end
 
-local function save(path, net, o)
+--- What prune.save does, for modules that checked their arguments. `partial`: a model that cannot be traced is saved without its
+-- architecture, for checkpoint.restore alone.
+function checkpoint.write(path, net, o)
   local traced, reason = trace_or_reason(net, o.shape, o.partial)
   local tensors = tensors_of(net)
   local texts = {
@@ -126,10 +143,9 @@ function checkpoint.check_optimizer(net, optimizer) describe_optimizer(optimizer
 function checkpoint.save(path, net, given)
   if type(path) ~= "string" then error(("prune.save: the path comes first and is a string, got %s"):format(type(path)), 2) end
   if not Module.is_module(net) then error(("prune.save: the second argument must be a module, got %s"):format(type(net)), 2) end
-  local o = options.check("prune.save", given, { shape = none, optimizer = none, progress = none, partial = false })
+  local o = options.check("prune.save", given, { shape = none, optimizer = none, progress = none })
   util.make_folder(path)
-  local ok, message = pcall(save, path, net, o)
-  if not ok then error(message, 2) end
+  checkpoint.write(path, net, o)
 end
 
 -- --- loading ------------------------------------------------------------------------------------------------------------
@@ -160,7 +176,7 @@ function checkpoint.load(path)
   end
   local model = value_of(texts, "model", path) or {}
   local names = by_name(tensors)
-  local net = require("prune.graph_module").from_graph(core.read_graph(texts.graph, names), model.inputs)
+  local net = require("prune.graph_module").from_graph(core.read_graph(texts.graph, names), model.inputs, model.shared)
   for _, pair in ipairs(tensors) do
     if pair[2].is_parameter then pair[2]:clear_slots() end -- an optimiser to come makes its own
   end
@@ -175,7 +191,8 @@ end
 -- @treturn table name -> tensor
 function checkpoint.load_state(path)
   check_path(path, "prune.load_state")
-  if not path:match "%.h5$" and not path:match "%.hdf5$" and not core.is_checkpoint(path) then
+  local readable, is_checkpoint = pcall(core.is_checkpoint, path)
+  if not path:match "%.h5$" and not (readable and is_checkpoint) then
     error(("prune.load_state: %s: only prunelua's checkpoints (.h5) can be read"):format(path), 2)
   end
   local state = {}

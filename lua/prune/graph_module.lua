@@ -37,7 +37,7 @@ local function owner_of(modules, name)
   return modules[""], name:match "^%d+$" and tonumber(name) + 1 or name
 end
 
-local function build_tree(root, source)
+local function build_tree(root, source, shared)
   local modules = { [""] = root }
   for _, pair in ipairs(source:modules()) do
     local path, type = pair[1], pair[2]
@@ -54,6 +54,11 @@ local function build_tree(root, source)
       local owner, key = owner_of(modules, value.name)
       owner[key] = value.kind == "buffer" and core.buffer(value.tensor) or core.parameter(value.tensor)
     end
+  end
+  for _, pair in ipairs(shared or {}) do -- second names, which the graph does not have
+    local first, field = owner_of(modules, pair[2])
+    local owner, key = owner_of(modules, pair[1])
+    owner[key] = modules[pair[2]] or rawget(first, field)
   end
 end
 
@@ -88,10 +93,11 @@ end
 --- A module over a graph and its tensors.
 -- @param source a graph; it belongs to the module from now on
 -- @param[opt] inputs list of { shape =, dtype =, max = } with which it was traced
+-- @param[opt] shared list of { second name, first name } of what the tree holds more than once
 -- @return module
-local function from_graph(source, inputs)
+local function from_graph(source, inputs, shared)
   local root = new(GraphModule, "GraphModule")
-  build_tree(root, source)
+  build_tree(root, source, shared)
   return adopt(root, source, inputs or inputs_of(source))
 end
 

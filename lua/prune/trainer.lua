@@ -84,6 +84,16 @@ local function add_metrics(self, totals, output, labels)
   end)
 end
 
+-- The loss of a batch as a tensor of one element.
+local function loss_of(self, output, y)
+  local loss = self.loss(output, y)
+  if not core.is_tensor(loss) or loss:numel() ~= 1 then
+    error(("training: the loss must be a tensor with one element, got %s"):format(core.is_tensor(loss)
+      and ("one of shape [%s]"):format(table.concat(loss:size(), ", ")) or type(loss)), 0)
+  end
+  return loss
+end
+
 local function step_optimizer(self)
   if self.regularizer then self.regularizer:apply(self.net, self._step) end
   if self.clip then self.optimizer:clip_grad_norm(self.clip) end
@@ -101,7 +111,7 @@ local function train_batch(self, x, y)
   end
   if self._pending == 0 then self.optimizer:zero_grad() end
   local output = self.net(x)
-  local loss = self.loss(output, y)
+  local loss = loss_of(self, output, y)
   local value = loss:item()
   if not is_finite(value) then return value, output end
   if self.accumulate > 1 then loss = loss / self.accumulate end
@@ -130,7 +140,7 @@ function Trainer:evaluate(data)
     for x, y in data:batches() do
       local output = self.net(x)
       local n = x:size(1)
-      sum, samples = sum + self.loss(output, y):item() * n, samples + n
+      sum, samples = sum + loss_of(self, output, y):item() * n, samples + n
       add_metrics(self, totals, output, y)
     end
   end)
@@ -236,10 +246,14 @@ end
 -- One file for all stages: a stage's rows are those of its history, so that resuming never repeats one; other stages keep theirs.
 local function write_metrics(self, name, history)
   local path, rows, seen = self.out .. "/metrics.csv", {}, {}
-  for _, row in ipairs(read_metrics(path)) do
-    if row.stage ~= name then rows[#rows + 1] = row end
+  local function add_stage()
+    for _, entry in ipairs(history) do rows[#rows + 1] = metrics_row(name, entry) end
+    history = {}
   end
-  for _, entry in ipairs(history) do rows[#rows + 1] = metrics_row(name, entry) end
+  for _, row in ipairs(read_metrics(path)) do
+    if row.stage == name then add_stage() else rows[#rows + 1] = row end
+  end
+  add_stage()
   for _, row in ipairs(rows) do
     for column in pairs(row) do seen[column] = true end
   end
@@ -261,7 +275,7 @@ end
 
 local function save(self, name, train, state)
   state.data = train.state and train.restore and train:state() or nil
-  require("prune.checkpoint").save(checkpoint_of(self, name), self.net, { optimizer = self.optimizer, progress = state, partial = true })
+  require("prune.checkpoint").write(checkpoint_of(self, name), self.net, { optimizer = self.optimizer, progress = state, partial = true })
 end
 
 -- The state of a stage's checkpoint, or nil when there is none.
@@ -275,7 +289,7 @@ local function load(self, name, train)
   if state.data and train.restore then train:restore(state.data) end
   if not self.quiet then
     local where = state.batch > 0 and ("goes on in epoch %d after %d batches"):format(state.epoch, state.batch)
-      or ("%d epochs are done"):format(state.epoch - 1)
+      or ("epoch %d is done"):format(state.epoch - 1)
     io.stdout:write(("%s: %s (%s)\n"):format(name, where, path)):flush()
     for _, line in ipairs(differences) do
       io.stderr:write(("note: %s; numbers may differ from those of an uninterrupted run\n"):format(line))
@@ -375,6 +389,7 @@ function Trainer:fit(train, given)
     self.history = state.history
     return state.history
   end
+  if self.out then util.make_folder(checkpoint_of(self, o.file)) end
   local ok, done
   do
     local held <close> = interrupt.hold(true) -- luacheck: ignore

@@ -45,7 +45,8 @@ end
 
 -- After a removal: how many heads are left.
 function attention.MultiheadAttention:rewritten(operator, arguments)
-  if operator == "unflatten" then self._heads = arguments.sizes[1] end
+  -- to_heads is the only reshape to four axes: batch, n, heads, width of a head
+  if operator == "reshape" and #arguments.shape == 4 then self._heads = arguments.shape[3] end
 end
 
 function attention.MultiheadAttention:describe() return ("%d, heads %d"):format(self.in_proj_weight:size(2), self._heads) end
