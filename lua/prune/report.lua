@@ -27,7 +27,7 @@ local function latency(net, shape)
       local start = core.clock()
       net(table.unpack(inputs))
       times[#times + 1] = core.clock() - start
-    until core.clock() > stop and #times >= 5 or #times >= 100
+    until core.clock() > stop and #times >= 15 or #times >= 100
   end)
   table.sort(times)
   return 1000 * times[(#times + 1) // 2]
