@@ -155,7 +155,7 @@ static pr_tensor *tensor_of_array(const pr_hdf5_array *array) {
     case PR_HDF5_U8: ((uint8_t *)prT_data(t))[i] = ((const uint8_t *)data)[i]; continue;
     case PR_HDF5_F32: ((float *)prT_data(t))[i] = ((const float *)data)[i]; continue;
     case PR_HDF5_F64: ((double *)prT_data(t))[i] = ((const double *)data)[i]; continue;
-    case PR_HDF5_I8: integer = ((const int8_t *)data)[i]; break;
+    case PR_HDF5_I8: integer = (int16_t)((const int8_t *)data)[i]; break;
     case PR_HDF5_U16: integer = ((const uint16_t *)data)[i]; break;
     case PR_HDF5_I16: integer = ((const int16_t *)data)[i]; break;
     case PR_HDF5_U32: integer = ((const uint32_t *)data)[i]; break;
