@@ -6,7 +6,7 @@
 -- can be stopped with Ctrl-C and goes on where it was when the program is started again with --resume. The table that this makes
 -- is in examples/README.md.
 --
--- As a test: --epochs 1 --tune 1 --limit 300 --out runs/resnet18
+-- As a test: --epochs 1 --tune 1 --limit 150 --out runs/resnet18
 local prune = require "prune"
 local opt = prune.cli {
   data = "", normalize = "auto", augment = false, limit = 0,
