@@ -205,6 +205,7 @@ static int pick(lua_State *L) {
 
 static int group_units(lua_State *L) {
   group_box *box = check_group(L, 1);
+  bind_check(L, prP_group_check(box->group));
   lua_createtable(L, box->group->size, 0);
   for (int32_t i = 0; i < box->group->size; i++)
     lua_pushinteger(L, box->group->unit[i] + 1), lua_rawseti(L, -2, i + 1);

@@ -188,6 +188,23 @@ static int outcome_of(lua_State *L) {
   return 1;
 }
 
+/* Positions among the inputs are 1-based on this side of the call. `marked` has room for the graph's values.
+ */
+static pr_status verify_shifted(pr_pruning *pruning, const int32_t *units, int32_t n, pr_tensor *const *given,
+                                pr_dtype dtype, bool gradients, bool *marked, pr_verification *result) {
+  const pr_graph *graph = pruning->graph;
+  pr_tensor *inputs[16] = { NULL };
+  pr_status status = PR_OK;
+  bind_graph_index_inputs(graph, marked);
+  for (int i = 0; i < graph->n_inputs && !status; i++) {
+    inputs[i] = marked[graph->inputs[i]] ? bind_shift(given[i], -1) : pr_retain(given[i]);
+    if (!inputs[i]) status = pr_error_last()->code;
+  }
+  if (!status) status = pr_verify(pruning, units, n, inputs, dtype, gradients, result);
+  for (int i = 0; i < graph->n_inputs; i++) pr_release(inputs[i]);
+  return status;
+}
+
 /* verify(graph, unit numbers, inputs, dtype, gradients) -> largest relative difference of outputs, of
  * gradients */
 static int verify(lua_State *L) {
@@ -213,7 +230,9 @@ static int verify(lua_State *L) {
     lua_pop(L, 1);
   }
   pr_verification result;
-  bind_check(L, pr_verify(pruning, units, n, inputs, bind_dtype(L, 4, PR_F32), lua_toboolean(L, 5), &result));
+  pr_dtype dtype = bind_dtype(L, 4, PR_F32);
+  bool *marked = lua_newuserdatauv(L, (size_t)pruning->graph->n_values * sizeof *marked, 0);
+  bind_check(L, verify_shifted(pruning, units, n, inputs, dtype, lua_toboolean(L, 5), marked, &result));
   lua_pushnumber(L, result.output);
   lua_pushnumber(L, result.gradient);
   return 2;
