@@ -135,6 +135,21 @@ local function range(values)
   return low - room, high + room
 end
 
+-- Labels of points that stand close to each other are moved down until none lies on another.
+local function spread_labels(points)
+  local order = table.move(points, 1, #points, 1, {})
+  table.sort(order, function(p, q)
+    if p.label ~= q.label then return p.label < q.label end
+    return p.x < q.x
+  end)
+  for i, point in ipairs(order) do
+    for k = 1, i - 1 do
+      local other = order[k]
+      if math.abs(other.x - point.x) < 220 and point.label - other.label < 14 then point.label = other.label + 14 end
+    end
+  end
+end
+
 --- Draw accuracy against MACs as SVG: one point per variant.
 -- @param path file name that ends in .svg
 -- @return path
@@ -171,12 +186,15 @@ function Report:plot(path)
     (top + height - bottom) / 2)
   local colours = { "#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e377c2", "#7f7f7f" }
   for i, point in ipairs(points) do
-    local colour = colours[(i - 1) % #colours + 1]
-    local x, y = px(point[1]), py(point[2])
-    local flip = x > width * 0.7
-    add('<circle cx="%.1f" cy="%.1f" r="5" fill="%s"/>', x, y, colour)
-    add('<text x="%.1f" y="%.1f" text-anchor="%s" fill="%s">%s</text>', flip and x - 9 or x + 9, y - 7, flip and "end" or "start", colour,
-      escape(point[3]))
+    point.x, point.y, point.colour = px(point[1]), py(point[2]), colours[(i - 1) % #colours + 1]
+    point.label = point.y - 7
+    add('<circle cx="%.1f" cy="%.1f" r="5" fill="%s"/>', point.x, point.y, point.colour)
+  end
+  spread_labels(points)
+  for _, point in ipairs(points) do
+    local flip = point.x > width * 0.6
+    add('<text x="%.1f" y="%.1f" text-anchor="%s" fill="%s">%s</text>', flip and point.x - 9 or point.x + 9, point.label,
+      flip and "end" or "start", point.colour, escape(point[3]))
   end
   out[#out + 1] = "</svg>"
   util.make_folder(path)
