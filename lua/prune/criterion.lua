@@ -27,7 +27,8 @@ end
 -- @return criterion
 criterion.magnitude = make(known.magnitude)
 
---- Uniform random numbers. @return criterion
+--- Uniform random numbers.
+-- @return criterion
 criterion.random = make(known.random)
 
 --- Sum of |w g| over a unit's weights, g the gradient of the loss (Molchanov et al. 2017). Needs option data of prune.structured, or gradients.

@@ -173,4 +173,6 @@ function M.read_hdf5(path, ...)
   return core.hdf5_read(path, { ... })
 end
 
+M._Data = Data -- for help
+
 return M

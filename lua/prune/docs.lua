@@ -63,7 +63,8 @@ end
 -- The text before the first tag, and the tags as a list of { name, text }.
 local function split(lines)
   local text, tags = {}, {}
-  local all = table.concat(lines, "\n"):gsub("%s(@t?param )", "\n%1") .. "\n" -- a tag may follow on the same line
+  -- a tag may follow on the same line
+  local all = table.concat(lines, "\n"):gsub("%s(@t?param )", "\n%1"):gsub("%s(@t?return )", "\n%1") .. "\n"
   for line in all:gmatch "(.-)\n" do
     local tag, rest = line:match "^@(%S+)%s*(.*)$"
     if tag then
@@ -101,6 +102,9 @@ local function show_tag(tag, text)
   return "  " .. tag .. " " .. text
 end
 
+-- The number of arguments in "(a, [b], ...)".
+local function words(arguments) return select(2, arguments:gsub("[%w_.]+", "")) end
+
 --- An entry as text for the user, with `title` (a path) before its arguments.
 function M.render(entry, title)
   local text, tags = split(entry.text)
@@ -110,7 +114,9 @@ function M.render(entry, title)
     text[#text + 1] = line
     names[#names + 1] = name
   end
-  local arguments = entry.arguments or (#names > 0 and "(" .. table.concat(names, ", ") .. ")" or "")
+  local described = #names > 0 and "(" .. table.concat(names, ", ") .. ")"
+  local arguments = entry.arguments or described or ""
+  if described and words(described) == words(arguments) then arguments = described end -- these say what is optional
   return (entry.signature or title .. arguments) .. "\n  " .. table.concat(text, "\n"):gsub("\n", "\n  ")
 end
 

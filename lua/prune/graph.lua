@@ -114,6 +114,97 @@ end
 -- @return module
 function Graph:module() return require("prune.graph_module").of_graph(self) end
 
+-- What graphs have from the core:
+
+--- graph:group(parameter, dim, indices)
+--- The units of some positions along an axis of a parameter: what must be removed together with them. Pinned positions are refused with the
+--- reason.
+--- @param parameter of the model, or its name
+--- @param dim the axis, from 1
+--- @param indices a table, an integer tensor or a number, from 1
+--- @return group
+--- @usage graph:group("conv1.weight", 1, { 3, 7 }):remove()
+
+--- graph:why(parameter, dim, index)
+--- What goes with a position, or why it is pinned.
+--- @param parameter of the model, or its name
+--- @param dim the axis, from 1
+--- @param index the position, from 1
+--- @return string
+--- @usage print(graph:why("fc.weight", 1, 1))
+
+--- graph:notes()
+--- Operators that pin axes.
+--- @return list of { op =, path =, text = (the reason) }
+
+--- graph:scopes()
+--- All lists of units that the same producers make, also the twins of products (heads beside head widths).
+--- @return list of groups
+--- @return list of booleans: does graph:groups() offer it?
+
+--- graph:remove_units(units, replay)
+--- Remove units by number, all or nothing. group:remove() and plan:apply() come here.
+--- @param units list of numbers, from group:units()
+--- @param replay function that traces the model's code again, to see that it still fits (graph:state().replay); nil: the graph is the model
+
+--- graph:nodes()
+--- The operators in the order in which they ran.
+--- @return list of { op =, path = (of the module), type = (its class), inputs =, outputs =, arguments =, macs =, macs_ptflops = }
+
+--- graph:modules()
+--- The module tree, parents first.
+--- @return list of { path, type }
+
+--- graph:tensors()
+--- Parameters, buffers, and constants that the model's code brought along.
+--- @return list of { name =, tensor =, kind = "parameter", "buffer" or "constant", shape = }
+
+--- graph:inputs()
+--- The model's inputs; shapes are those of the trace, with a batch.
+--- @return list of { name =, shape =, dtype = }
+
+--- graph:outputs()
+--- The model's outputs.
+--- @return list of { shape =, dtype = }
+
+--- graph:batch()
+--- The batch size of the trace; where the graph runs, it takes any.
+--- @return integer
+
+--- graph:cost()
+--- Costs of one sample, and sizes.
+--- @return MACs (convolutions, linear layers, matrix products)
+--- @return MACs in ptflops' convention
+--- @return parameters
+--- @return entries of buffers
+
+--- graph:run(inputs, training)
+--- Run the operators, through the same door as the model's own code: what it computes trains.
+--- @param inputs list of tensors, of any batch size
+--- @param training boolean: the mode of batch norm and dropout
+--- @return the outputs
+
+--- graph:copy()
+--- An independent graph over copies of the tensors.
+--- @return graph
+
+--- graph:dot()
+--- The graph in Graphviz's language; prune.draw makes a picture of it.
+--- @return string
+
+--- graph:text()
+--- The graph as a checkpoint stores it: a line for each module, value and operator.
+--- @return string
+
+--- graph:fit_batch(other)
+--- Find out which arguments depend on the batch. prune.graph does this.
+--- @param other the same model traced with another batch size
+--- @return the graph
+
+--- graph:state()
+--- A table for what belongs to the graph on Lua's side: net, inputs, replay.
+--- @return table
+
 --- Dependency groups: lists of units that are ranked together.
 -- @param options { all = true } also gives the twins of products (heads beside head widths), which are left out by default
 -- @return list of groups
@@ -147,6 +238,33 @@ function Part:rows(what)
   return self._group:rows(self.number, source)
 end
 
+--- group:units()
+--- The numbers of the group's units in its graph.
+--- @return list of integers
+
+--- group:count()
+--- How many units there are; also group.size and #group.
+--- @return integer
+
+--- group:pick(positions)
+--- The group of some of its units.
+--- @param positions list, from 1, ascending
+--- @return group
+
+--- group:graph()
+--- The graph that the group belongs to.
+--- @return graph
+
+--- group:describe_parts()
+--- The parts as plain tables; group:parts() gives them with methods.
+--- @return list of { number =, name =, dim =, indices =, parameter =, producer =, consumer = }
+
+--- group:rows(number, tensor)
+--- A part of any tensor of its parameter's shape as a matrix; part:rows() is the comfortable form.
+--- @param number of the part
+--- @param tensor of the parameter's shape
+--- @return tensor [units, columns]
+
 --- The coupled parameter axes of a group.
 -- @return iterator of parts; each has name, dim, indices (a table), parameter, producer (this axis makes the units), rows(what)
 -- @usage for part in group:parts() do print(part.name, part.dim, #part.indices) end
@@ -176,6 +294,8 @@ core.Group.__index = function(self, key)
   if key == "size" then return self:count() end
   return Group[key]
 end
+
+core.Group.__methods = Group -- for help
 
 core.Group.__tostring = function(self)
   local lines = { ("group of %d units"):format(self:count()) }
@@ -325,5 +445,7 @@ function graph.draw(path, net, shape)
   os.remove(dot_path)
   return path
 end
+
+graph._Graph, graph._Group, graph._Part = Graph, Group, Part -- for help
 
 return graph

@@ -38,12 +38,28 @@ local function core()
   return ok and module or {}
 end
 
---- What can be reached from `prune` and from a tensor: a list of { path =, value =, parent = } of functions and tables, each once, by its
--- shortest path.
+-- Objects that functions give: the word that stands for one in paths ("group.remove"), and the table of its methods.
+local function kinds()
+  local found = { { path = "tensor", value = core().methods } }
+  for _, kind in ipairs { "data.Data", "optim.Optimizer", "graph.Graph", "graph.Group", "graph.Part", "structured.Plan",
+    "regularizer.Regularizer" } do
+    local module, class = kind:match "^(.+)%.(.+)$"
+    local ok, owner = pcall(require, "prune." .. module)
+    found[#found + 1] = ok and { path = class:lower(), value = owner["_" .. class] } or nil
+  end
+  return found
+end
+
+--- What can be reached from `prune` and from the objects that it makes: a list of { path =, value =, parent = } of functions and tables, each
+-- once, by its shortest path.
 function M.walk()
   local ok, prune = pcall(require, "prune")
   if not ok then return {} end
-  local queue, seen = { { path = "prune", value = prune }, { path = "tensor", value = core().methods } }, { [prune] = true }
+  local queue, seen = { { path = "prune", value = prune } }, { [prune] = true }
+  for _, kind in ipairs(kinds()) do
+    queue[#queue + 1] = kind
+    seen[kind.value] = true
+  end
   for _, item in ipairs(queue) do
     local depth = select(2, item.path:gsub("%.", ""))
     if type(item.value) == "table" and depth < 4 then
@@ -166,15 +182,25 @@ local function contents(path, value)
   return table.concat(lines, "\n")
 end
 
+-- Where the methods are that a class has from another.
+local function heritage(class)
+  local meta = getmetatable(class)
+  local base = type(meta) == "table" and rawget(meta, "__index")
+  for _, item in ipairs(type(base) == "table" and M.walk() or {}) do
+    if rawequal(item.value, base) then return "\n  and the methods of " .. item.path end
+  end
+  return ""
+end
+
 local function describe(value)
   if core().is_tensor and core().is_tensor(value) then return contents("tensor", core().methods) end
   local meta = debug.getmetatable(value)
-  local class = type(meta) == "table" and rawget(meta, "__index")
+  local class = type(meta) == "table" and (rawget(meta, "__methods") or rawget(meta, "__index"))
   for _, item in ipairs(M.walk()) do
     if rawequal(item.value, value) or rawequal(item.value, class) or rawequal(item.value, meta) then
       local text = M.text(item.value, item.path, item.parent)
       if type(item.value) ~= "table" then return text end
-      return (text or item.path) .. "\n\n" .. contents(item.path, item.value)
+      return (text or item.path) .. "\n\n" .. contents(item.path, item.value) .. heritage(item.value)
     end
   end
   return M.text(value)

@@ -119,7 +119,8 @@ end
 
 local function check_list(where, list)
   if type(list) ~= "table" or Module.is_module(list) then
-    error(("prune.mask.%s: the first argument must be a list of parameters (such as net:weights()), got %s"):format(where, describe(list)), 3)
+    error(("prune.mask.%s: the first argument must be a list of parameters (such as net:weights()), got %s"):format(where,
+      describe(list)), 3)
   end
   if #list == 0 then error(("prune.mask.%s: the list of parameters is empty"):format(where), 3) end
   for i, p in ipairs(list) do
@@ -177,7 +178,9 @@ local function each(where, what, level)
     for _, p in what:named_parameters() do list[#list + 1] = p end
     return list
   end
-  if type(what) ~= "table" then error(("prune.mask.%s: a module, a parameter or a list is needed, got %s"):format(where, type(what)), level) end
+  if type(what) ~= "table" then
+    error(("prune.mask.%s: a module, a parameter or a list is needed, got %s"):format(where, type(what)), level)
+  end
   local list = {}
   for _, one in ipairs(what) do
     for _, p in ipairs(each(where, one, level + 1)) do list[#list + 1] = p end

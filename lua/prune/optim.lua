@@ -144,4 +144,6 @@ Optimizer.__tostring = function(self)
   return ("%s(lr %g, %d parameters in %d tensors)"):format(self.name, self.lr, count, #self:parameters())
 end
 
+optim._Optimizer = Optimizer -- for help
+
 return optim

@@ -113,4 +113,6 @@ end
 
 Regularizer.__tostring = function(self) return ("regularizer %s"):format(self.name) end
 
+regularizer._Regularizer = Regularizer -- for help
+
 return regularizer

@@ -18,13 +18,17 @@ end
 
 -- --- learning rates -----------------------------------------------------------------------------------------------
 
---- Times gamma every `size` epochs. @param options { size =, gamma = 0.1 } @return function(epoch from 0) -> factor
+--- Times gamma every `size` epochs.
+-- @param options { size =, gamma = 0.1 }
+-- @return function(epoch from 0) -> factor
 function schedule.step(given)
   local o = read("step", given, { size = required, gamma = 0.1 }, { "size" })
   return function(k) return o.gamma ^ (k // o.size) end
 end
 
---- Times gamma at each milestone. @param options { milestones = {...}, gamma = 0.1 } @return function(epoch from 0) -> factor
+--- Times gamma at each milestone.
+-- @param options { milestones = {...}, gamma = 0.1 }
+-- @return function(epoch from 0) -> factor
 function schedule.multistep(given)
   local o = read("multistep", given, { milestones = required, gamma = 0.1 }, { "milestones" })
   return function(k)
@@ -34,14 +38,17 @@ function schedule.multistep(given)
   end
 end
 
---- Half a cosine from 1 to `last` over `epochs` (Loshchilov and Hutter 2016). @param options { epochs =, last = 0 }
+--- Half a cosine from 1 to `last` over `epochs` (Loshchilov and Hutter 2016).
+-- @param options { epochs =, last = 0 }
 -- @return function(epoch from 0) -> factor
 function schedule.cosine(given)
   local o = read("cosine", given, { epochs = required, last = 0 }, { "epochs" })
   return function(k) return o.last + (1 - o.last) * (1 + math.cos(math.pi * math.min(k, o.epochs) / o.epochs)) / 2 end
 end
 
---- gamma to the power of the epoch. @param options { gamma = } @return function(epoch from 0) -> factor
+--- gamma to the power of the epoch.
+-- @param options { gamma = }
+-- @return function(epoch from 0) -> factor
 function schedule.exponential(given)
   -- with a range it is the sparsity schedule of the same name
   if given and given.to then return schedule.exponential_sparsity(given) end
@@ -50,7 +57,8 @@ function schedule.exponential(given)
 end
 
 --- One cycle (Smith and Topin 2017): from 1 / start up to 1, then down to 1 / (start * final), along cosines, over `steps`.
--- @param options { steps =, rise = 0.3, start = 25, final = 1e4 } @return function(step from 0) -> factor of the largest rate
+-- @param options { steps =, rise = 0.3, start = 25, final = 1e4 }
+-- @return function(step from 0) -> factor of the largest rate
 function schedule.onecycle(given)
   local o = read("onecycle", given, { steps = required, rise = 0.3, start = 25, final = 1e4 }, { "steps" })
   local first, last, top = 1 / o.start, 1 / o.start / o.final, o.rise * o.steps - 1
@@ -62,7 +70,8 @@ function schedule.onecycle(given)
 end
 
 --- A linear rise from `from` to 1 over the first `steps`, then another schedule.
--- @param options { steps =, from = 0.1, after = function(k) (default: 1 for ever) } @return function(k from 0) -> factor
+-- @param options { steps =, from = 0.1, after = function(k) (default: 1 for ever) }
+-- @return function(k from 0) -> factor
 function schedule.warmup(given)
   local o = read("warmup", given, { steps = required, from = 0.1, after = required }, { "steps" })
   return function(k)
@@ -85,15 +94,18 @@ local function ramp(where, shape)
   end
 end
 
---- A straight line from `from` at step `first` to `to` at step `last`. @param options { from = 0, to =, first = 1, last =, every = 1 }
+--- A straight line from `from` at step `first` to `to` at step `last`.
+-- @param options { from = 0, to =, first = 1, last =, every = 1 }
 -- @return function(step from 1) -> sparsity
 schedule.linear = ramp("linear", function(t) return t end)
 
 --- Quick at first, slow at the end: to + (from - to) (1 - t)^3 (Zhu and Gupta 2017).
--- @param options { from = 0, to =, first = 1, last =, every = 1 } @return function(step from 1) -> sparsity
+-- @param options { from = 0, to =, first = 1, last =, every = 1 }
+-- @return function(step from 1) -> sparsity
 schedule.cubic = ramp("cubic", function(t) return 1 - (1 - t) ^ 3 end)
 
---- The share of what is left shrinks by the same factor each step. @param options { from = 0, to =, first = 1, last =, every = 1 }
+--- The share of what is left shrinks by the same factor each step.
+-- @param options { from = 0, to =, first = 1, last =, every = 1 }
 -- @return function(step from 1) -> sparsity
 function schedule.exponential_sparsity(given)
   local o = read("exponential", given, { from = 0, to = required, first = 1, last = required, every = 1 }, { "to", "last" })

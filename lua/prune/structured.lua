@@ -198,4 +198,6 @@ function structured.verify(net, plan, given)
   return worst
 end
 
+structured._Plan = Plan -- for help
+
 return structured

@@ -83,10 +83,10 @@ end)
 T.test("training with bn_scale shrinks the scales", function()
   local function train(regularizer)
     prune.seed(5)
-    local train = prune.data.load("", { batch = 128, limit = 512 })
+    local data = prune.data.load("", { batch = 128, limit = 512 })
     local net = prune.models.cnn { classes = 10, channels = 1, width = 4 }
     local optimizer = prune.optim.SGD(net, { lr = 0.05 })
-    prune.Trainer(net, { optimizer = optimizer, regularizer = regularizer, quiet = true }):fit(train, { epochs = 5 })
+    prune.Trainer(net, { optimizer = optimizer, regularizer = regularizer, quiet = true }):fit(data, { epochs = 5 })
     return net.bn2.weight:abs():sum():item()
   end
   assert(train(prune.regularizer.bn_scale { strength = 0.5 }) < 0.7 * train(nil))

@@ -302,7 +302,7 @@ T.test("no_grad switches recording off and on again, also after an error", funct
   T.raises(function() prune.no_grad(error, "oops") end, "oops")
   T.equal(prune.grad_enabled(), true)
   do
-    local guard <close> = prune.no_grad()
+    local scope <close> = prune.no_grad()
     T.equal((w * 2).requires_grad, false)
     T.equal(prune.enable_grad(function() return (w * 2).requires_grad end), true)
   end
@@ -365,7 +365,7 @@ T.test("closing a tensor releases its memory at once", function()
   prune.empty_cache()
   local before = prune.memory().tensors
   do
-    local t <close> = prune.empty(1000)
+    local scope <close> = prune.empty(1000)
     T.equal(prune.memory().tensors - before, 4000)
   end
   T.equal(prune.memory().tensors, before)

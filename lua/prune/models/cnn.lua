@@ -38,8 +38,14 @@ end
 
 return {
   --- Three blocks of convolution 3x3, batch norm, ReLU with width, 2 width, 4 width channels, max-pool 2 after the first two, global
-  -- average, linear. @param options { classes = 10, channels = 3, width = 16 }
+  -- average, linear.
+  -- @param options { classes = 10, channels = 3, width = 16 }
+  -- @return module
+  -- @usage local net = prune.models.cnn { classes = 10, channels = 1, width = 32 }
   cnn = function(given) return CNN(options.check("prune.models.cnn", given, { classes = 10, channels = 3, width = 16 })) end,
-  --- LeNet-5 (LeCun et al. 1998) with ReLU and max-pooling, for 28x28 images. @param options { classes = 10, channels = 1 }
+  --- LeNet-5 (LeCun et al. 1998) with ReLU and max-pooling, for 28x28 images.
+  -- @param options { classes = 10, channels = 1 }
+  -- @return module
+  -- @usage local net = prune.models.lenet()
   lenet = function(given) return LeNet(options.check("prune.models.lenet", given, { classes = 10, channels = 1 })) end,
 }

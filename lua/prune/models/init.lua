@@ -21,7 +21,11 @@ local models = {}
 -- @return table, sorted
 function models.names() return { table.unpack(names) } end
 
+local fields = {}
+for name in pairs(files) do fields[name] = true end
+
 return setmetatable(models, {
+  __fields = fields, -- for completion and help
   __index = function(self, name)
     if not files[name] then
       local near = type(name) == "string" and core.nearest(name, names)

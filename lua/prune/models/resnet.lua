@@ -87,16 +87,34 @@ local function builder(name, block, layers, groups, width)
 end
 
 return {
-  --- ResNet-18. @param options { classes = 1000, channels = 3 }
+  --- ResNet-18: 8 basic blocks of two 3x3 convolutions in 4 stages (He et al. 2015); 7x7 stride 2 and max-pooling before them.
+  -- @param options { classes = 1000, channels = 3 }
+  -- @return module
+  -- @usage local net = prune.models.resnet18 { classes = 10 }
   resnet18 = builder("resnet18", BasicBlock, { 2, 2, 2, 2 }),
-  --- ResNet-34. @param options { classes = 1000, channels = 3 }
+  --- ResNet-34: 16 basic blocks of two 3x3 convolutions in 4 stages (He et al. 2015).
+  -- @param options { classes = 1000, channels = 3 }
+  -- @return module
+  -- @usage local net = prune.models.resnet34 { classes = 10 }
   resnet34 = builder("resnet34", BasicBlock, { 3, 4, 6, 3 }),
-  --- ResNet-50. @param options { classes = 1000, channels = 3 }
+  --- ResNet-50: 16 bottleneck blocks (1x1, 3x3, 1x1) in 4 stages (He et al. 2015), the stride in the 3x3 convolution.
+  -- @param options { classes = 1000, channels = 3 }
+  -- @return module
+  -- @usage local net = prune.models.resnet50 { classes = 10 }
   resnet50 = builder("resnet50", Bottleneck, { 3, 4, 6, 3 }),
-  --- ResNet-101. @param options { classes = 1000, channels = 3 }
+  --- ResNet-101: 33 bottleneck blocks (1x1, 3x3, 1x1) in 4 stages (He et al. 2015).
+  -- @param options { classes = 1000, channels = 3 }
+  -- @return module
+  -- @usage local net = prune.models.resnet101 { classes = 10 }
   resnet101 = builder("resnet101", Bottleneck, { 3, 4, 23, 3 }),
-  --- ResNeXt-50 32x4d. @param options { classes = 1000, channels = 3 }
+  --- ResNeXt-50 32x4d: bottleneck blocks whose 3x3 convolutions have 32 groups of 4 channels (Xie et al. 2017).
+  -- @param options { classes = 1000, channels = 3 }
+  -- @return module
+  -- @usage local net = prune.models.resnext50_32x4d { classes = 10 }
   resnext50_32x4d = builder("resnext50_32x4d", Bottleneck, { 3, 4, 6, 3 }, 32, 4),
-  --- Wide ResNet-50-2. @param options { classes = 1000, channels = 3 }
+  --- Wide ResNet-50-2: ResNet-50 with 3x3 convolutions twice as wide (Zagoruyko and Komodakis 2016).
+  -- @param options { classes = 1000, channels = 3 }
+  -- @return module
+  -- @usage local net = prune.models.wide_resnet50_2 { classes = 10 }
   wide_resnet50_2 = builder("wide_resnet50_2", Bottleneck, { 3, 4, 6, 3 }, 1, 128),
 }

@@ -38,13 +38,52 @@ end)
 
 function VGG:forward(x) return self.classifier(F.flatten(self.avgpool(self.features(x)), 2)) end
 
-local models = {}
-for depth, plan in pairs(layers) do
-  for _, suffix in ipairs { "", "_bn" } do
-    local name = "vgg" .. depth .. suffix
-    models[name] = function(given)
-      return VGG(plan, suffix == "_bn", options.check("prune.models." .. name, given, { classes = 1000, channels = 3 }))
-    end
+local function builder(depth, suffix)
+  return function(given)
+    local o = options.check("prune.models.vgg" .. depth .. suffix, given, { classes = 1000, channels = 3 })
+    return VGG(layers[depth], suffix == "_bn", o)
   end
 end
-return models
+
+return {
+  --- VGG-11: 8 convolutions, 3 linear layers (Simonyan and Zisserman 2014).
+  -- @param options { classes = 1000, channels = 3 }
+  -- @return module
+  -- @usage local net = prune.models.vgg11 { classes = 10 }
+  vgg11 = builder(11, ""),
+  --- VGG-11 with batch norm: 8 convolutions, 3 linear layers (Simonyan and Zisserman 2014).
+  -- @param options { classes = 1000, channels = 3 }
+  -- @return module
+  -- @usage local net = prune.models.vgg11_bn { classes = 10 }
+  vgg11_bn = builder(11, "_bn"),
+  --- VGG-13: 10 convolutions, 3 linear layers (Simonyan and Zisserman 2014).
+  -- @param options { classes = 1000, channels = 3 }
+  -- @return module
+  -- @usage local net = prune.models.vgg13 { classes = 10 }
+  vgg13 = builder(13, ""),
+  --- VGG-13 with batch norm: 10 convolutions, 3 linear layers (Simonyan and Zisserman 2014).
+  -- @param options { classes = 1000, channels = 3 }
+  -- @return module
+  -- @usage local net = prune.models.vgg13_bn { classes = 10 }
+  vgg13_bn = builder(13, "_bn"),
+  --- VGG-16: 13 convolutions, 3 linear layers (Simonyan and Zisserman 2014).
+  -- @param options { classes = 1000, channels = 3 }
+  -- @return module
+  -- @usage local net = prune.models.vgg16 { classes = 10 }
+  vgg16 = builder(16, ""),
+  --- VGG-16 with batch norm: 13 convolutions, 3 linear layers (Simonyan and Zisserman 2014).
+  -- @param options { classes = 1000, channels = 3 }
+  -- @return module
+  -- @usage local net = prune.models.vgg16_bn { classes = 10 }
+  vgg16_bn = builder(16, "_bn"),
+  --- VGG-19: 16 convolutions, 3 linear layers (Simonyan and Zisserman 2014).
+  -- @param options { classes = 1000, channels = 3 }
+  -- @return module
+  -- @usage local net = prune.models.vgg19 { classes = 10 }
+  vgg19 = builder(19, ""),
+  --- VGG-19 with batch norm: 16 convolutions, 3 linear layers (Simonyan and Zisserman 2014).
+  -- @param options { classes = 1000, channels = 3 }
+  -- @return module
+  -- @usage local net = prune.models.vgg19_bn { classes = 10 }
+  vgg19_bn = builder(19, "_bn"),
+}
