@@ -105,7 +105,7 @@ function Regularizer:report()
   local names = self._names or names_of(self._graph)
   local report, total = {}, 0
   for i, penalty in ipairs(self._penalties) do
-    report[names[i]] = penalty
+    report[names[i]] = (report[names[i]] or 0) + penalty
     total = total + penalty
   end
   return report, total
