@@ -11,7 +11,7 @@ int pr_index_base = 0;
 
 static _Thread_local pr_error last;
 
-pr_status (pr_fail)(pr_status code, const char *format, ...) {
+pr_status(pr_fail)(pr_status code, const char *format, ...) {
   char message[sizeof last.message]; /* the arguments may point into the record itself */
   va_list arguments;
   va_start(arguments, format);

@@ -37,7 +37,8 @@ typedef struct pr_error {
 
 /* Set this thread's record and return `code`. The current layer path (scope.h) is stored along. */
 pr_status pr_fail(pr_status code, const char *format, ...) __attribute__((format(printf, 2, 3)));
-#ifdef __clang_analyzer__ /* shows clang-tidy, which looks at one file at a time, that a failure is not PR_OK */
+#ifdef __clang_analyzer__ /* shows clang-tidy, which looks at one file at a time, that a failure is not      \
+                             PR_OK */
 #define pr_fail(code, ...) ((pr_fail)(code, __VA_ARGS__), (code))
 #endif
 

@@ -113,7 +113,8 @@ pr_status pr_graph_dot(const pr_graph *graph, void (*put)(void *ctx, const char 
 pr_status pr_graph_run(const pr_graph *graph, pr_tensor *const *inputs, bool training, pr_tensor **outputs);
 
 /* A node's arguments for a batch size and mode (training < 0: as recorded); freed with pr_args_free. */
-pr_status prG_node_args(const pr_graph *graph, const pr_graph_node *node, int64_t batch, int training, pr_arg args[PR_MAX_ARGS]);
+pr_status prG_node_args(const pr_graph *graph, const pr_graph_node *node, int64_t batch, int training,
+                        pr_arg args[PR_MAX_ARGS]);
 
 /* --- changing ------------------------------------------------------------------------------------------------------------ */
 

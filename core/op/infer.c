@@ -41,8 +41,8 @@ pr_status prO_need_int(const pr_call *c, int arg, int k, int64_t least) {
   const int64_t most = 1 << 30;
   int64_t value = prO_int(c, arg, k);
   if (value >= least && value <= most) return PR_OK;
-  return prO_fail(c, PR_ERR_ARGUMENT, "option '%s' must be at least %lld%s, got %lld", c->op->args[arg].name, (long long)least,
-                  value > most ? " and at most 2^30" : "", (long long)value);
+  return prO_fail(c, PR_ERR_ARGUMENT, "option '%s' must be at least %lld%s, got %lld", c->op->args[arg].name,
+                  (long long)least, value > most ? " and at most 2^30" : "", (long long)value);
 }
 
 static pr_status axis_of(const pr_call *c, int arg, int64_t value, int dim, int *axis) {

@@ -79,8 +79,9 @@ enum {
   PR_OP_RANDOM = 4,      /* takes a step of the generator */
   PR_OP_FILL =
       8, /* makes a tensor from nothing but arguments, cheap to repeat: traced as a node (zeros, full) */
-  PR_OP_READS_VALUES = 16,  /* its output's shape depends on values: refused while tracing */
-  PR_OP_LIVE_STATISTICS = 32 /* statistics over an axis that may be pruned run over its live indices (prune/verify.h) */
+  PR_OP_READS_VALUES = 16, /* its output's shape depends on values: refused while tracing */
+  PR_OP_LIVE_STATISTICS =
+      32 /* statistics over an axis that may be pruned run over its live indices (prune/verify.h) */
 };
 
 typedef struct pr_op {
@@ -180,7 +181,8 @@ static inline int64_t prO_int(const pr_call *c, int arg, int k) {
 }
 /* Fail unless the list argument has 0, 1 or n elements. */
 pr_status prO_check_ints(const pr_call *c, int arg, int n);
-/* Fail unless element k of an INTS argument is at least `least` (and at most 2^30, so that sums of a few cannot overflow). */
+/* Fail unless element k of an INTS argument is at least `least` (and at most 2^30, so that sums of a few
+ * cannot overflow). */
 pr_status prO_need_int(const pr_call *c, int arg, int k, int64_t least);
 /* A DIM argument of a tensor with `dim` axes, as 0..dim-1; fails outside. */
 pr_status prO_dim(const pr_call *c, int arg, int dim, int *axis);
@@ -194,7 +196,9 @@ pr_status prO_output_ordered(pr_call *c, int k, pr_dtype dtype, int dim, const i
                              const pr_tensor *like);
 pr_status prO_output_channels_last(pr_call *c, int k, pr_dtype dtype, int dim, const int64_t *shape);
 /* The dtype of statistics of x that backward reads again: f64 for f64, else f32 (bf16 has too few bits). */
-static inline pr_dtype prO_statistics_dtype(const pr_tensor *x) { return x->dtype == PR_F64 ? PR_F64 : PR_F32; }
+static inline pr_dtype prO_statistics_dtype(const pr_tensor *x) {
+  return x->dtype == PR_F64 ? PR_F64 : PR_F32;
+}
 /* Output k as a view of input `i`. */
 pr_status prO_view(pr_call *c, int k, int i, int dim, const int64_t *shape, const int64_t *stride,
                    int64_t offset);

@@ -16,8 +16,10 @@ const pr_criterion *pr_criterion_find(const char *name) {
     names[n++] = (*c)->name;
   }
   const char *nearest = pr_nearest(name, names, n);
-  if (nearest) pr_fail(PR_ERR_ARGUMENT, "there is no criterion '%s'; did you mean '%s'?", name, nearest);
-  else pr_fail(PR_ERR_ARGUMENT, "there is no criterion '%s'", name);
+  if (nearest)
+    pr_fail(PR_ERR_ARGUMENT, "there is no criterion '%s'; did you mean '%s'?", name, nearest);
+  else
+    pr_fail(PR_ERR_ARGUMENT, "there is no criterion '%s'", name);
   return NULL;
 }
 
@@ -41,7 +43,8 @@ prP_role prP_part_role(const pr_pruning *pruning, const pr_part *part) {
 
 /* --- one part --------------------------------------------------------------------------------------------------------------- */
 
-static double *to_rows(const pr_group *group, const pr_part *part, const pr_tensor *source, int64_t *columns) {
+static double *to_rows(const pr_group *group, const pr_part *part, const pr_tensor *source,
+                       int64_t *columns) {
   pr_tensor *rows = pr_part_rows(group, part, source);
   if (!rows) return NULL;
   *columns = rows->shape[1];
@@ -51,17 +54,22 @@ static double *to_rows(const pr_group *group, const pr_part *part, const pr_tens
   return values;
 }
 
-static pr_status score_part(const pr_group *group, const pr_part *part, const prP_scoring *how, double *score) {
+static pr_status score_part(const pr_group *group, const pr_part *part, const prP_scoring *how,
+                            double *score) {
   pr_tensor *t = group->pruning->graph->values[part->value].tensor, *value = pr_parameter_value(t);
   int64_t columns = 0;
   if (!value) return pr_error_last()->code;
   if (how->gradients && !t->grad)
-    return pr_fail(PR_ERR_STATE, "'%s' has no gradient; this criterion needs a backward pass first (option data, or loss:backward())",
-                   prG_value_name(group->pruning->graph, part->value));
-  double *w = to_rows(group, part, value, &columns), *g = how->gradients && w ? to_rows(group, part, t->grad, &columns) : NULL;
+    return pr_fail(
+        PR_ERR_STATE,
+        "'%s' has no gradient; this criterion needs a backward pass first (option data, or loss:backward())",
+        prG_value_name(group->pruning->graph, part->value));
+  double *w = to_rows(group, part, value, &columns),
+         *g = how->gradients && w ? to_rows(group, part, t->grad, &columns) : NULL;
   size_t count = (size_t)group->size * (size_t)columns;
   pr_status status = w && (g || !how->gradients) ? PR_OK : PR_ERR_MEMORY;
-  for (int32_t u = 0; u < group->size && !status; u++) score[u] = how->row(w + u * columns, g ? g + u * columns : NULL, columns, how->p);
+  for (int32_t u = 0; u < group->size && !status; u++)
+    score[u] = how->row(w + u * columns, g ? g + u * columns : NULL, columns, how->p);
   PRB_ARRAY_FREE(w, count);
   PRB_ARRAY_FREE(g, count);
   return status;
@@ -73,15 +81,20 @@ enum { SUM, MEAN, MAX, PROD, FIRST, LAST };
 
 static void reduce(int reduction, int parts_before, double *total, const double *score, int32_t n) {
   for (int32_t u = 0; u < n; u++) {
-    if (parts_before == 0 || reduction == LAST) total[u] = score[u];
-    else if (reduction == MAX) total[u] = fmax(total[u], score[u]);
-    else if (reduction == PROD) total[u] *= score[u];
-    else if (reduction != FIRST) total[u] += score[u];
+    if (parts_before == 0 || reduction == LAST)
+      total[u] = score[u];
+    else if (reduction == MAX)
+      total[u] = fmax(total[u], score[u]);
+    else if (reduction == PROD)
+      total[u] *= score[u];
+    else if (reduction != FIRST)
+      total[u] += score[u];
   }
 }
 
 static bool counts(const prP_scoring *how, prP_role role) {
-  return (role == PRP_WEIGHT && how->weights) || (role == PRP_SCALE && how->scales) || (role == PRP_BIAS && how->biases);
+  return (role == PRP_WEIGHT && how->weights) || (role == PRP_SCALE && how->scales) ||
+         (role == PRP_BIAS && how->biases);
 }
 
 /* --- normalisers ---------------------------------------------------------------------------------------------------------------- */
@@ -108,7 +121,8 @@ static pr_status lamp(double *score, int32_t n) {
   for (int32_t u = 0; u < n; u++) order[u] = (ranked){ score[u], u };
   qsort(order, (size_t)n, sizeof *order, compare_ranked);
   double rest = 0;
-  for (int32_t i = n - 1; i >= 0; i--) rest += order[i].score, score[order[i].unit] = rest > 0 ? order[i].score / rest : 0;
+  for (int32_t i = n - 1; i >= 0; i--)
+    rest += order[i].score, score[order[i].unit] = rest > 0 ? order[i].score / rest : 0;
   PRB_ARRAY_FREE(order, n);
   return PR_OK;
 }
@@ -153,7 +167,8 @@ pr_status prP_score(const pr_group *group, const prP_scoring *how, double *score
   pr_status status = one ? PR_OK : PR_ERR_MEMORY;
   for (int i = 0; i < n && !status; i++) {
     if (!counts(how, prP_part_role(group->pruning, &parts[i]))) continue;
-    if (!(status = score_part(group, &parts[i], how, one))) reduce(how->reduction, counted++, score, one, group->size);
+    if (!(status = score_part(group, &parts[i], how, one)))
+      reduce(how->reduction, counted++, score, one, group->size);
   }
   if (!status && counted == 0) {
     pr_parts_free(parts, n, group->size);

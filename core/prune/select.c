@@ -21,7 +21,8 @@ static pr_status macs_of(pr_pruning *pruning, int64_t (*sizes)[PR_MAX_DIM], int6
     PR_TRY(prG_node_call(graph, node, &call));
     for (int i = 0; i < node->n_in; i++)
       if (call.in[i]) memcpy(call.in[i]->shape, sizes[node->in[i]], sizeof call.in[i]->shape);
-    for (int k = 0; k < node->n_out; k++) memcpy(call.out[k]->shape, sizes[node->out[k]], sizeof call.out[k]->shape);
+    for (int k = 0; k < node->n_out; k++)
+      memcpy(call.out[k]->shape, sizes[node->out[k]], sizeof call.out[k]->shape);
     *macs += node->op->macs(&call) / batch;
     prG_call_free(&call);
   }
@@ -62,10 +63,10 @@ static int compare(const void *a, const void *b) {
 typedef struct chooser {
   pr_pruning *pruning;
   const pr_selection *how;
-  int n;               /* scopes */
-  int32_t *first;      /* [n + 1] where a scope begins in `local` */
-  ranked *local;       /* units by scope, ascending by score */
-  ranked *global;      /* all units, ascending by score */
+  int n;          /* scopes */
+  int32_t *first; /* [n + 1] where a scope begins in `local` */
+  ranked *local;  /* units by scope, ascending by score */
+  ranked *global; /* all units, ascending by score */
   int32_t total;
   int32_t *count;      /* [n] units of each scope that go */
   unsigned char *dead; /* [units.count], the caller's */
@@ -88,7 +89,8 @@ static pr_status chooser_make(chooser *c, const int *scope, const double *score)
   for (int s = 0; s < c->n; s++) {
     for (int32_t i = units->scope_start[scope[s]]; i < units->scope_start[scope[s] + 1]; i++) {
       int32_t unit = units->scope_unit[i];
-      if (isnan(score[unit])) return pr_fail(PR_ERR_ARGUMENT, "the criterion gives NaN for unit %lld", PR_INDEX(unit));
+      if (isnan(score[unit]))
+        return pr_fail(PR_ERR_ARGUMENT, "the criterion gives NaN for unit %lld", PR_INDEX(unit));
       c->local[at++] = (ranked){ score[unit], unit, s };
     }
     c->first[s + 1] = at;
@@ -104,9 +106,12 @@ static pr_status chooser_make(chooser *c, const int *scope, const double *score)
 static int32_t rounded(const pr_selection *how, int32_t size, int32_t gone) {
   int32_t kept = size - gone, k = how->round_to;
   if (k <= 1 || gone == 0) return gone;
-  if (how->rounding == PR_ROUND_UP) kept = (kept + k - 1) / k * k;
-  else if (how->rounding == PR_ROUND_NEAREST) kept = (kept + k / 2) / k * k;
-  else kept = kept / k * k;
+  if (how->rounding == PR_ROUND_UP)
+    kept = (kept + k - 1) / k * k;
+  else if (how->rounding == PR_ROUND_NEAREST)
+    kept = (kept + k / 2) / k * k;
+  else
+    kept = kept / k * k;
   return kept <= 0 || kept > size ? 0 : size - kept; /* a group that would vanish stays whole */
 }
 
@@ -134,7 +139,8 @@ static void set_counts(chooser *c, int64_t step, int64_t steps) {
   if (c->how->global) {
     for (int64_t i = 0; i < step && i < c->total; i++) c->count[c->global[i].scope]++;
   } else {
-    for (int s = 0; s < c->n; s++) c->count[s] = floor_count((double)step / (double)steps, c->first[s + 1] - c->first[s]);
+    for (int s = 0; s < c->n; s++)
+      c->count[s] = floor_count((double)step / (double)steps, c->first[s + 1] - c->first[s]);
   }
 }
 
@@ -151,15 +157,19 @@ static pr_status search(chooser *c, pr_outcome *outcome) {
   PR_TRY(kill(c));
   PR_TRY(pr_outcome_of(c->pruning, c->dead, outcome));
   if (measure(c->how, outcome) > c->how->amount)
-    return pr_fail(PR_ERR_ARGUMENT, "the target of %.0f %s cannot be met: with one unit left in every group there are still %.0f", c->how->amount,
-                   c->how->target == PR_TARGET_MACS ? "MACs" : "parameters", measure(c->how, outcome));
+    return pr_fail(
+        PR_ERR_ARGUMENT,
+        "the target of %.0f %s cannot be met: with one unit left in every group there are still %.0f",
+        c->how->amount, c->how->target == PR_TARGET_MACS ? "MACs" : "parameters", measure(c->how, outcome));
   while (low < high) {
     int64_t middle = (low + high) / 2;
     set_counts(c, middle, steps);
     PR_TRY(kill(c));
     PR_TRY(pr_outcome_of(c->pruning, c->dead, outcome));
-    if (measure(c->how, outcome) <= c->how->amount) high = middle;
-    else low = middle + 1;
+    if (measure(c->how, outcome) <= c->how->amount)
+      high = middle;
+    else
+      low = middle + 1;
   }
   set_counts(c, high, steps);
   PR_TRY(kill(c));
@@ -169,19 +179,22 @@ static pr_status search(chooser *c, pr_outcome *outcome) {
 static pr_status choose(chooser *c, pr_outcome *outcome) {
   const pr_selection *how = c->how;
   if (how->target != PR_TARGET_RATIO) return search(c, outcome);
-  if (how->global) set_counts(c, floor_count(how->amount, c->total), c->total);
+  if (how->global)
+    set_counts(c, floor_count(how->amount, c->total), c->total);
   else
     for (int s = 0; s < c->n; s++) c->count[s] = floor_count(how->amount, c->first[s + 1] - c->first[s]);
   PR_TRY(kill(c));
   return pr_outcome_of(c->pruning, c->dead, outcome);
 }
 
-pr_status pr_select(pr_pruning *pruning, const pr_selection *how, const int *scope, int n, const double *score, unsigned char *dead_unit,
-                    pr_outcome *outcome) {
+pr_status pr_select(pr_pruning *pruning, const pr_selection *how, const int *scope, int n,
+                    const double *score, unsigned char *dead_unit, pr_outcome *outcome) {
   if (how->target == PR_TARGET_RATIO && !(how->amount >= 0 && how->amount <= 1))
     return pr_fail(PR_ERR_ARGUMENT, "the ratio must be in 0..1, got %g", how->amount);
-  if (how->target != PR_TARGET_RATIO && !(how->amount > 0)) return pr_fail(PR_ERR_ARGUMENT, "the target must be above 0, got %g", how->amount);
-  if (how->round_to < 1) return pr_fail(PR_ERR_ARGUMENT, "round_to must be at least 1, got %d", how->round_to);
+  if (how->target != PR_TARGET_RATIO && !(how->amount > 0))
+    return pr_fail(PR_ERR_ARGUMENT, "the target must be above 0, got %g", how->amount);
+  if (how->round_to < 1)
+    return pr_fail(PR_ERR_ARGUMENT, "round_to must be at least 1, got %d", how->round_to);
   chooser c = { .pruning = pruning, .how = how, .n = n, .dead = dead_unit };
   pr_status status = chooser_make(&c, scope, score);
   if (!status) status = choose(&c, outcome);

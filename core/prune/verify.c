@@ -19,7 +19,8 @@ static pr_graph *private_copy(const pr_graph *graph, pr_dtype dtype) {
     if (is_float) value->dtype = dtype;
     if (!value->tensor) continue;
     pr_tensor *read = pr_parameter_value(value->tensor), *own = NULL;
-    if (read && (own = pr_tensor_new(is_float ? dtype : read->dtype, PR_CPU, read->dim, read->shape)) && pr_copy(own, read))
+    if (read && (own = pr_tensor_new(is_float ? dtype : read->dtype, PR_CPU, read->dim, read->shape)) &&
+        pr_copy(own, read))
       pr_release(own), own = NULL;
     if (!own) return pr_graph_free(copy), NULL;
     pr_release(value->tensor);
@@ -84,7 +85,8 @@ static pr_tensor *shrink(const ablation *a, int v, pr_tensor *t) {
   for (int d = 0; d < value->dim && now; d++) {
     int64_t n = value->shape[d];
     if (!value->label[d] || live_count(a, v, d) == n) continue;
-    int64_t *index = PRB_ARRAY(int64_t, n), kept = index ? prC_kept(&a->pruning->algebra, value->label[d], n, a->dead, index) : 0;
+    int64_t *index = PRB_ARRAY(int64_t, n),
+            kept = index ? prC_kept(&a->pruning->algebra, value->label[d], n, a->dead, index) : 0;
     pr_tensor *next = index ? select_axis(now, d, kept, index) : NULL;
     PRB_ARRAY_FREE(index, n);
     pr_release(now);
@@ -93,7 +95,8 @@ static pr_tensor *shrink(const ablation *a, int v, pr_tensor *t) {
   return now;
 }
 
-/* Back to full shape with zeros at dead positions: a zero slice is appended, and dead positions point to it. */
+/* Back to full shape with zeros at dead positions: a zero slice is appended, and dead positions point to it.
+ */
 static pr_tensor *widen(const ablation *a, int v, pr_tensor *t) {
   const prC_value *value = &a->pruning->values[v];
   pr_tensor *now = pr_retain(t);
@@ -139,7 +142,8 @@ static pr_status ablate_node(const ablation *a, int n, int64_t batch) {
   prC_value *room[2 * MOST];
   pr_arg args[PR_MAX_ARGS];
   int n_out = node->n_out;
-  if (node->n_in > MOST || node->n_out > MOST) return pr_fail(PR_ERR_UNSUPPORTED, "verify: %s has too many tensors", node->op->name);
+  if (node->n_in > MOST || node->n_out > MOST)
+    return pr_fail(PR_ERR_UNSUPPORTED, "verify: %s has too many tensors", node->op->name);
   PR_TRY(prG_node_args(a->pruning->graph, node, batch, 0, args));
   pr_status status = ablated_args(a, n, room, args);
   int made = 0;
@@ -180,7 +184,8 @@ static pr_status ablate(ablation *a, pr_tensor *const *inputs, pr_tensor **outpu
 
 static pr_status compare(pr_tensor *a, pr_tensor *b, double *difference, double *largest) {
   int64_t n = pr_numel(a);
-  if (!pr_same_shape(a, b)) return pr_fail(PR_ERR_SHAPE, "verify: the pruned and the ablated model give other shapes");
+  if (!pr_same_shape(a, b))
+    return pr_fail(PR_ERR_SHAPE, "verify: the pruned and the ablated model give other shapes");
   double *x = PRB_ARRAY(double, n), *y = PRB_ARRAY(double, n);
   pr_status status = x && y ? prT_to_doubles(a, x) : PR_ERR_MEMORY;
   if (!status) status = prT_to_doubles(b, y);
@@ -237,7 +242,8 @@ static pr_status compare_gradients(const ablation *a, const pr_graph *pruned, do
   return PR_OK;
 }
 
-static pr_status run_both(ablation *a, pr_graph *pruned, pr_tensor *const *inputs, bool gradients, pr_verification *result) {
+static pr_status run_both(ablation *a, pr_graph *pruned, pr_tensor *const *inputs, bool gradients,
+                          pr_verification *result) {
   pr_tensor *full[MOST] = { NULL }, *small[MOST] = { NULL };
   int n = pruned->n_outputs;
   if (n > MOST) return pr_fail(PR_ERR_UNSUPPORTED, "verify: the model has more than %d outputs", MOST);
@@ -257,11 +263,12 @@ static pr_status run_both(ablation *a, pr_graph *pruned, pr_tensor *const *input
   return status;
 }
 
-static pr_status verify_copies(pr_graph *full, pr_graph *small, const int32_t *unit, int32_t n, pr_tensor *const *inputs, bool gradients,
-                               pr_verification *result) {
+static pr_status verify_copies(pr_graph *full, pr_graph *small, const int32_t *unit, int32_t n,
+                               pr_tensor *const *inputs, bool gradients, pr_verification *result) {
   pr_pruning *of_full = pr_pruning_new(full), *of_small = of_full ? pr_pruning_new(small) : NULL;
   size_t units = of_full ? (size_t)of_full->units.count : 0, elements = of_full ? of_full->algebra.count : 0;
-  unsigned char *dead_unit = of_full ? PRB_ARRAY(unsigned char, units) : NULL, *dead = dead_unit ? PRB_ARRAY(unsigned char, elements) : NULL;
+  unsigned char *dead_unit = of_full ? PRB_ARRAY(unsigned char, units) : NULL,
+                *dead = dead_unit ? PRB_ARRAY(unsigned char, elements) : NULL;
   pr_status status = of_small && dead ? pr_remove(of_small, unit, n, NULL, NULL) : PR_ERR_MEMORY;
   if (!status) {
     for (int32_t i = 0; i < n; i++) dead_unit[unit[i]] = 1;
@@ -278,10 +285,11 @@ static pr_status verify_copies(pr_graph *full, pr_graph *small, const int32_t *u
   return status;
 }
 
-pr_status pr_verify(pr_pruning *pruning, const int32_t *unit, int32_t n, pr_tensor *const *inputs, pr_dtype dtype, bool gradients,
-                    pr_verification *result) {
+pr_status pr_verify(pr_pruning *pruning, const int32_t *unit, int32_t n, pr_tensor *const *inputs,
+                    pr_dtype dtype, bool gradients, pr_verification *result) {
   *result = (pr_verification){ 0 };
-  pr_graph *full = private_copy(pruning->graph, dtype), *small = full ? private_copy(pruning->graph, dtype) : NULL;
+  pr_graph *full = private_copy(pruning->graph, dtype),
+           *small = full ? private_copy(pruning->graph, dtype) : NULL;
   pr_tensor *own[16] = { NULL };
   pr_status status = small ? PR_OK : pr_error_last()->code;
   for (int i = 0; i < pruning->graph->n_inputs && i < 16 && !status; i++) {

@@ -1,10 +1,12 @@
 /* tensor.h - n-dimensional arrays: a strided view on a counted storage.
  *
- * Logical order of images is N C H W; 4-D activations are usually kept channels-last in memory, which only their strides show. Shapes, strides
- * and offsets count elements. A tensor on PR_META has a shape and no storage: it stands for a value while a model is traced.
+ * Logical order of images is N C H W; 4-D activations are usually kept channels-last in memory, which only
+ * their strides show. Shapes, strides and offsets count elements. A tensor on PR_META has a shape and no
+ * storage: it stands for a value while a model is traced.
  *
- * Handles are counted: functions that return a tensor give the caller one reference (or NULL with pr_fail done); arguments are
- * borrowed. A handle is an identity: a parameter keeps its handle when pruning gives it a smaller storage.
+ * Handles are counted: functions that return a tensor give the caller one reference (or NULL with pr_fail
+ * done); arguments are borrowed. A handle is an identity: a parameter keeps its handle when pruning gives it
+ * a smaller storage.
  */
 #ifndef PR_TENSOR_TENSOR_H
 #define PR_TENSOR_TENSOR_H
@@ -57,7 +59,8 @@ const char *pr_device_name(pr_device device); /* "cpu", "cuda", "meta" */
 
 /* A new row-major tensor, not filled. Negative or overflowing sizes fail. */
 pr_tensor *pr_tensor_new(pr_dtype dtype, pr_device device, int dim, const int64_t *shape);
-/* As above with the axes ordered in memory as in `like` (same dim; broadcast or non-dense `like`: row-major). */
+/* As above with the axes ordered in memory as in `like` (same dim; broadcast or non-dense `like`: row-major).
+ */
 pr_tensor *prT_new_like(const pr_tensor *like, pr_dtype dtype, int dim, const int64_t *shape);
 /* A new tensor with N H W C order in memory (dim 4), or N L C (dim 3). */
 pr_tensor *prT_new_channels_last(pr_dtype dtype, pr_device device, int dim, const int64_t *shape);
@@ -73,31 +76,35 @@ pr_tensor *pr_retain(pr_tensor *t); /* returns t; NULL stays NULL */
 void pr_release(pr_tensor *t);      /* NULL is fine */
 
 /* A tensor that shares `base`'s storage. No gradient, no attachments. */
-pr_tensor *prT_view(const pr_tensor *base, int dim, const int64_t *shape, const int64_t *stride, int64_t offset);
+pr_tensor *prT_view(const pr_tensor *base, int dim, const int64_t *shape, const int64_t *stride,
+                    int64_t offset);
 /* The same values without history: shares the storage. */
 pr_tensor *pr_detach(const pr_tensor *t);
 
 /* Give a meta tensor (the specification that an operator's shape rule made) memory in its own layout. */
 pr_status prT_allocate(pr_tensor *t, pr_device device);
 
-/* Exchange dtype, shape, layout and storage of two handles (what removal does to a parameter); attachments stay. */
+/* Exchange dtype, shape, layout and storage of two handles (what removal does to a parameter); attachments
+ * stay. */
 void prT_swap_content(pr_tensor *a, pr_tensor *b);
 
 /* Note a write: gives the storage a new version. */
 void prT_touch(pr_tensor *t);
 uint64_t prT_new_version(void);
 
-/* Called by pr_release when a tensor with a creator, gradient, hooks or parameter dies (filled in by autograd). */
+/* Called by pr_release when a tensor with a creator, gradient, hooks or parameter dies (filled in by
+ * autograd). */
 extern void (*prT_released)(pr_tensor *t);
 
 /* --- asking ------------------------------------------------------------------------------------------------------- */
 
 int64_t pr_numel(const pr_tensor *t);
-void *prT_data(const pr_tensor *t);                             /* address of the first element; NULL on meta */
-bool pr_is_contiguous(const pr_tensor *t);                      /* row-major, no holes */
-bool prT_is_channels_last(const pr_tensor *t);                  /* dim 3 or 4, N [H] W C order, no holes */
-bool prT_is_dense(const pr_tensor *t);                          /* some order of axes without holes or overlaps */
-bool prT_same_layout(const pr_tensor *a, const pr_tensor *b);   /* same shape, dense, same strides (size-1 axes aside) */
+void *prT_data(const pr_tensor *t);            /* address of the first element; NULL on meta */
+bool pr_is_contiguous(const pr_tensor *t);     /* row-major, no holes */
+bool prT_is_channels_last(const pr_tensor *t); /* dim 3 or 4, N [H] W C order, no holes */
+bool prT_is_dense(const pr_tensor *t);         /* some order of axes without holes or overlaps */
+bool prT_same_layout(const pr_tensor *a,
+                     const pr_tensor *b); /* same shape, dense, same strides (size-1 axes aside) */
 bool pr_same_shape(const pr_tensor *a, const pr_tensor *b);
 /* "[2, 3, 8, 9]" into `text`; returns text. */
 enum { PR_SHAPE_TEXT = 160 };
@@ -106,11 +113,11 @@ const char *prT_sizes_text(int dim, const int64_t *sizes, char text[PR_SHAPE_TEX
 
 /* --- numbers in and out (CPU tensors; slow, exact) ---------------------------------------------------------------- */
 
-double prT_get(const pr_tensor *t, int64_t element);              /* element: storage position relative to offset 0 */
-void prT_set(pr_tensor *t, int64_t element, double value);        /* conversion as in C; bool: value != 0 */
-pr_status pr_item(const pr_tensor *t, double *value);             /* of a tensor with one element */
-pr_status prT_to_doubles(const pr_tensor *t, double *values);     /* row-major */
-pr_status prT_from_doubles(pr_tensor *t, const double *values);   /* row-major; notes the write */
+double prT_get(const pr_tensor *t, int64_t element); /* element: storage position relative to offset 0 */
+void prT_set(pr_tensor *t, int64_t element, double value);      /* conversion as in C; bool: value != 0 */
+pr_status pr_item(const pr_tensor *t, double *value);           /* of a tensor with one element */
+pr_status prT_to_doubles(const pr_tensor *t, double *values);   /* row-major */
+pr_status prT_from_doubles(pr_tensor *t, const double *values); /* row-major; notes the write */
 
 /* dst := src, broadcast to dst's shape and converted to its dtype. Same device. Notes the write. */
 pr_status pr_copy(pr_tensor *dst, const pr_tensor *src);
@@ -121,7 +128,8 @@ pr_tensor *pr_contiguous(pr_tensor *t);
 pr_tensor *pr_clone(const pr_tensor *t);
 pr_tensor *pr_to_dtype(pr_tensor *t, pr_dtype dtype); /* t itself, retained, when it has that dtype */
 
-/* Walk the elements of `t` in row-major order: calls step(ctx, position) with storage positions relative to offset 0. */
+/* Walk the elements of `t` in row-major order: calls step(ctx, position) with storage positions relative to
+ * offset 0. */
 typedef struct prT_walk {
   int dim;
   int64_t shape[PR_MAX_DIM], stride[PR_MAX_DIM], at[PR_MAX_DIM], position, left;
@@ -139,15 +147,15 @@ static inline void prT_walk_next(prT_walk *w) {
 
 /* --- printing ----------------------------------------------------------------------------------------------------- */
 
-/* Write `t` for people: at most a screen; over 1,000 elements only the edges with "...", then a line "f32 [64, 3, 3, 3] cpu". `put`
- * receives pieces of text. Touches only the elements it shows. */
+/* Write `t` for people: at most a screen; over 1,000 elements only the edges with "...", then a line "f32
+ * [64, 3, 3, 3] cpu". `put` receives pieces of text. Touches only the elements it shows. */
 pr_status pr_print(const pr_tensor *t, void (*put)(void *ctx, const char *text), void *ctx);
 
 /* --- the caching allocator of storages ----------------------------------------------------------------------------- */
 
 pr_storage *prT_storage_new(pr_device device, size_t bytes);
 void prT_storage_release(pr_storage *s);
-void pr_cache_empty(void); /* give cached blocks back */
+void pr_cache_empty(void);    /* give cached blocks back */
 size_t pr_storage_live(void); /* bytes of live storages; what the binding tells Lua's collector */
 
 #endif

@@ -1,7 +1,7 @@
 -- api.lua - random calls into the whole Lua API: wrong types and shapes, closed handles, huge and negative numbers, nan, cyclic
 -- tables, functions that raise. Whatever happens, the program must not crash, hang or corrupt memory; errors are what is hoped for.
 --
---   prunelua scripts/fuzz/api.lua [--calls 5000] [--seed 1] [--only NAME] [--trace] [--strict]
+--   prunelua scripts/fuzz/api.lua [--calls 5000] [--seed 1] [--seconds 1] [--only NAME] [--trace] [--strict]
 --
 -- Every public function reachable from `require "prune"` is called, and every method and metamethod of the tensors, modules, graphs,
 -- optimisers and other objects that those calls give back: they join the pool that later arguments are drawn from. The same seed makes
@@ -11,7 +11,7 @@
 --
 -- scripts/fuzz/run runs this under the sanitizers in a scratch folder. Sizes are bounded by what the generator draws and by the
 -- allocation limit of AddressSanitizer that run sets.
-local option = { calls = 5000, seed = 1, only = "", trace = false, strict = false }
+local option = { calls = 5000, seed = 1, only = "", trace = false, strict = false, seconds = 1 }
 do
   local i = 1
   while arg[i] do
@@ -331,14 +331,13 @@ local function note_error(path, reason)
   end
 end
 
--- Loops in Lua are stopped after a second, inside coroutines too where the call makes none of its own.
-local seconds = 1
+-- Loops in Lua are stopped after --seconds, inside coroutines too where the call makes none of its own.
 local function limited(f, ...)
-  local stop = clock() + seconds
+  local stop = clock() + option.seconds
   debug.sethook(function()
     if clock() > stop then
       debug.sethook()
-      error("stopped after a second", 0)
+      error("stopped: it takes too long", 0)
     end
   end, "", 500)
   local results = table.pack(xpcall(f, function(reason) return reason end, ...))
