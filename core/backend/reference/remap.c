@@ -56,7 +56,7 @@ pr_status prK_remap_backward(pr_call *c, const prK_remap *m, const pr_tensor *dy
   for (int64_t i = 0; i < n; i++) to[i] = 0;
   int64_t *place = prK_scratch(c, (size_t)(length ? length : 1) * sizeof *place);
   if (!place) return PR_ERR_MEMORY;
-  for (int64_t row = 0; outputs && row < outputs / length; row++) {
+  for (int64_t row = 0; length && row < outputs / length; row++) {
     row_places(m, row, place);
     for (int64_t j = 0; j < length; j++)
       if (place[j] >= 0) to[place[j]] += from[row * length + j];
