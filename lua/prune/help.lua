@@ -108,6 +108,21 @@ local function inherited(path, parent)
   return method and M.text(method, path, base)
 end
 
+-- A criterion or regularizer of the core that Lua says nothing of: its descriptor's words.
+local function described(path)
+  local kind, name = path:match "^prune%.(%a+)%.([%w_]+)$"
+  local list = kind == "criterion" and core().criteria or kind == "regularizer" and core().regularizers
+  for _, item in ipairs(list and list() or {}) do
+    if item.name == name then
+      local lines = { path .. (#item.options > 0 and "(options)" or "()"), item.help }
+      for _, option in ipairs(item.options) do
+        lines[#lines + 1] = ("  %s (%s): %s"):format(option.name, option.choices or option.kind or "", option.help or "")
+      end
+      return table.concat(lines, "\n  ")
+    end
+  end
+end
+
 --- The help text of a value, or nil: a title line and the description. `path` is where it was found ("prune.nn.Conv2d"), `parent`
 -- the table that it was found in.
 function M.text(value, path, parent)
@@ -131,7 +146,7 @@ function M.text(value, path, parent)
   end
   local lines = path and head(value)
   if lines then return path .. "\n  " .. table.concat(lines, "\n  ") end
-  return path and inherited(path, parent)
+  return path and (described(path) or inherited(path, parent))
 end
 
 -- What stands before the first full stop, or before the first line that is set off as code or has a tag; for an operator its first
