@@ -45,12 +45,14 @@ static pr_status check_groups(const pr_call *c) {
   if (groups < 0) return prO_fail(c, PR_ERR_ARGUMENT, "groups must be positive (or 0: read off the shapes)");
   if (groups > 0 ? channels % groups || channels / groups != taken
                  : taken < 1 || channels < 1 || channels % taken != 0)
-    return prO_fail(c, PR_ERR_SHAPE, "x has %lld channels, but weight takes %lld per group%s",
-                    (long long)channels, (long long)taken, groups > 1 ? " (see groups)" : "");
+    return prO_fail(c, PR_ERR_SHAPE, "x has %lld channels, but weight takes %lld%s", (long long)channels,
+                    (long long)taken, groups == 1 ? "" : " per group (see groups)");
   if (groups == 0) groups = channels / taken;
   if (rows % groups != 0)
-    return prO_fail(c, PR_ERR_SHAPE, "weight's %lld output channels do not divide into %lld groups",
-                    (long long)rows, (long long)groups);
+    return prO_fail(c, PR_ERR_SHAPE,
+                    "x has %lld channels and weight takes %lld: %lld groups, into which its %lld output "
+                    "channels do not divide",
+                    (long long)channels, (long long)taken, (long long)groups, (long long)rows);
   return PR_OK;
 }
 

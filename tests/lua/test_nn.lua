@@ -158,6 +158,15 @@ T.test("an error inside names the layer's path, the operator and both shapes", f
   T.raises(function() F.linear(prune.zeros { 2, 3 }, prune.zeros { 4, 5 }) end, "^[^ ]*test_nn.lua:%d+: linear:")
 end)
 
+-- The operator reads groups off the shapes unless they are said, so a layer must say them.
+T.test("an image with the wrong number of channels is refused, also where it could pass for groups", function()
+  local x = prune.randn { 2, 3, 8, 8 }
+  T.raises(function() nn.Conv2d(1, 18, 3)(x) end, "x has 3 channels, but weight takes 1 ")
+  T.raises(function() nn.Conv2d(4, 6, 3, { groups = 2 })(prune.randn { 2, 6, 8, 8 }) end, "x has 6 channels, but weight takes 2 per group")
+  T.equal(tostring(nn.Conv2d(8, 4, 3, { groups = 2 })), "Conv2d(8, 4, 3, groups 2)")
+  T.equal(tostring(nn.ConvTranspose2d(8, 4, 3, { groups = 2 })), "ConvTranspose2d(8, 4, 3, groups 2)")
+end)
+
 T.test("wrong options of layers are refused where they are given", function()
   T.raises(function() nn.Conv2d(3, 8, 3, { paddin = 1 }) end, "did you mean 'padding'")
   T.raises(function() nn.Conv2d(3, 8, 3, { groups = 2 }) end, "not multiples of 2 groups")

@@ -437,4 +437,15 @@ T.test("ResNet-18 at known weights loses the known channels and gives the known 
   T.close(prune.no_grad(net, formula("input", { 4, 3, 32, 32 })), gold[2].logits, 2e-4)
 end)
 
+T.test("layers with groups are told how many are left, and run", function()
+  local net = nn.Sequential(nn.Conv2d(3, 8, 1), nn.ConvTranspose2d(8, 8, 3, { groups = 4 }), nn.Conv2d(8, 8, 3, { groups = 8 }),
+    nn.Conv2d(8, 4, 1))
+  local plan = prune.structured(net, { 3, 6, 6 }, { ratio = 0.5 })
+  prune.verify(net, plan)
+  plan:apply()
+  T.equal(tostring(net[2]), "ConvTranspose2d(4, 4, 3, groups 2)")
+  T.equal(tostring(net[3]), "Conv2d(4, 4, 3, groups 4)")
+  T.equal(net(prune.randn(2, 3, 6, 6)):size(), { 2, 4, 6, 6 })
+end)
+
 T.done()

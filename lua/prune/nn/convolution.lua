@@ -1,4 +1,5 @@
--- convolution.lua - convolutions. Groups and channel counts are read off the weights, so pruning needs to tell these layers nothing.
+-- convolution.lua - convolutions. Channel counts are read off the weights. Groups are written down, so that an image with another number of
+-- channels is an error; a removal of whole groups tells the layer what is left.
 local core = require "prune.core"
 local options = require "prune.options"
 local Module = require "prune.nn.module"
@@ -39,11 +40,8 @@ local function make(self, where, rank, transposed, inputs, outputs, kernel, give
   for _, k in ipairs(list(kernel, rank, where, "kernel size")) do shape[#shape + 1] = k end
   self.weight = core.parameter(core.empty(shape))
   if o.bias then self.bias = core.parameter(core.empty { outputs }) end
-  self._options = { stride = o.stride, padding = o.padding, dilation = o.dilation }
-  if transposed then
-    self._options.output_padding = o.output_padding
-    if o.groups > 1 then self._options.groups = o.groups end -- the weight's shape does not tell
-  end
+  self._options = { stride = o.stride, padding = o.padding, dilation = o.dilation, groups = o.groups }
+  if transposed then self._options.output_padding = o.output_padding end
   self._kernel = kernel
   self:reset()
 end
@@ -58,8 +56,10 @@ local function text(value) return type(value) == "table" and "{" .. table.concat
 local function describe(self)
   local w = self.weight
   local o = self._options
-  local parts = { ("%d, %d, %s"):format(w:size(2), w:size(1), text(self._kernel)) }
-  for _, name in ipairs { "stride", "padding", "dilation" } do
+  local inputs, outputs = w:size(2) * o.groups, w:size(1)
+  if o.output_padding then inputs, outputs = w:size(1), w:size(2) * o.groups end
+  local parts = { ("%d, %d, %s"):format(inputs, outputs, text(self._kernel)) }
+  for _, name in ipairs { "stride", "padding", "dilation", "groups" } do
     local default = name == "padding" and 0 or 1
     if text(o[name]) ~= tostring(default) then parts[#parts + 1] = name .. " " .. text(o[name]) end
   end
@@ -72,6 +72,12 @@ local function class(name, rank, operator, transposed)
     make(self, "nn." .. name, rank, transposed, inputs, outputs, kernel, given)
   end)
   function Class:forward(x) return operator(x, self.weight, self.bias, self._options) end
+  function Class:rewritten(_, arguments)
+    local o = {}
+    for name, value in pairs(self._options) do o[name] = value end
+    o.groups = arguments.groups
+    self._options = o
+  end
   Class.reset, Class.describe = reset, describe
   return Class
 end
