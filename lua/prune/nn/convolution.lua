@@ -74,7 +74,7 @@ local function class(name, rank, operator, transposed)
   function Class:forward(x) return operator(x, self.weight, self.bias, self._options) end
   function Class:rewritten(_, arguments)
     local o = {}
-    for name, value in pairs(self._options) do o[name] = value end
+    for key, value in pairs(self._options) do o[key] = value end
     o.groups = arguments.groups
     self._options = o
   end
