@@ -29,4 +29,13 @@ local function check(where, given, defaults)
   return result
 end
 
-return { check = check, none = none }
+--- Raise unless a size or count is an integer of at least 1.
+-- @param where the caller's name, for the message
+-- @param name what the number is
+-- @param value the number
+local function count(where, name, value)
+  if math.type(value) == "integer" and value >= 1 then return end
+  error(("%s: %s must be an integer of at least 1, got %s"):format(where, name, tostring(value)), 4)
+end
+
+return { check = check, none = none, count = count }

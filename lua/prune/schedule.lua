@@ -51,7 +51,7 @@ end
 -- @return function(epoch from 0) -> factor
 function schedule.exponential(given)
   -- with a range it is the sparsity schedule of the same name
-  if given and given.to then return schedule.exponential_sparsity(given) end
+  if type(given) == "table" and given.to then return schedule.exponential_sparsity(given) end
   local o = read("exponential", given, { gamma = required }, { "gamma" })
   return function(k) return o.gamma ^ k end
 end

@@ -445,6 +445,12 @@ int main(void) {
     cmocka_unit_test(a_progress_bar_on_a_terminal),
     cmocka_unit_test(a_dumb_terminal_gets_plain_text),
   };
+  int master, slave;
+  if (openpty(&master, &slave, NULL, NULL, NULL)) { /* a container without /dev/pts */
+    fprintf(stderr, "skipped: no terminal can be had here (%s)\n", strerror(errno));
+    return 77;
+  }
+  close(master), close(slave);
   if (!mkdtemp(home)) return 1;
   int failed = cmocka_run_group_tests(tests, NULL, NULL);
   char command[64];

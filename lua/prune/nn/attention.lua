@@ -15,6 +15,8 @@ local attention = {}
 -- @param options { bias = true, dropout = 0, is_causal = false }
 attention.MultiheadAttention = Module.class("MultiheadAttention", function(self, width, heads, given)
   local o = options.check("nn.MultiheadAttention", given, { bias = true, dropout = 0, is_causal = false })
+  options.count("nn.MultiheadAttention", "the width", width)
+  options.count("nn.MultiheadAttention", "heads", heads)
   if width % heads ~= 0 then error(("nn.MultiheadAttention: width %d is not a multiple of %d heads"):format(width, heads), 3) end
   self.in_proj_weight = core.parameter(core.empty { 3 * width, width })
   if o.bias then self.in_proj_bias = core.parameter(core.zeros { 3 * width }) end

@@ -15,6 +15,9 @@ end
 -- @tparam Tensor labels whole numbers, 1 to classes
 -- @treturn number 0 to 1
 function F.accuracy(scores, labels)
+  if not core.is_tensor(scores) or not core.is_tensor(labels) then
+    error(("accuracy: scores and labels must be tensors, got %s and %s"):format(type(scores), type(labels)), 2)
+  end
   return scores:argmax(2):eq(labels):sum():item() / labels:size(1)
 end
 

@@ -3,10 +3,15 @@ local core = require "prune.core"
 
 local initializer = {}
 
+local function check(t)
+  if not core.is_tensor(t) then error("prune.nn.init: the first argument must be a tensor, got " .. type(t), 3) end
+end
+
 --- Inputs and outputs that one element of a weight sees: sizes times the receptive field.
 -- @param t tensor of two or more dimensions
 -- @return fan in, fan out
 local function fans(t)
+  check(t)
   if t:dim() < 2 then error("fan in and fan out need a tensor of at least two dimensions, got " .. t:dim(), 3) end
   local field = 1
   for d = 3, t:dim() do field = field * t:size(d) end
@@ -33,6 +38,7 @@ function initializer.normal(t, mean, std) return core.fill_normal(t, mean or 0, 
 -- @param std default 1
 -- @return t
 function initializer.truncated_normal(t, mean, std)
+  check(t)
   local values = core.randn(t:size())
   for _ = 1, 16 do
     local outside = values:abs():gt(2)
@@ -46,7 +52,10 @@ end
 -- @param t tensor, filled in place
 -- @param value number
 -- @return t
-function initializer.constant(t, value) return t:fill(value) end
+function initializer.constant(t, value)
+  check(t)
+  return t:fill(value)
+end
 
 --- He et al. 2015: normal with standard deviation gain / sqrt(fan), gain sqrt(2) for ReLU.
 -- @param t tensor of two or more dimensions, filled in place

@@ -76,6 +76,8 @@ function normalization.RMSNorm:describe() return tostring(self.weight:size(1)) e
 -- @param options { eps = 1e-5, affine = true }
 normalization.GroupNorm = Module.class("GroupNorm", function(self, groups, channels, given)
   local o = options.check("nn.GroupNorm", given, { eps = 1e-5, affine = true })
+  options.count("nn.GroupNorm", "groups", groups)
+  options.count("nn.GroupNorm", "channels", channels)
   if channels % groups ~= 0 then error(("nn.GroupNorm: %d channels are not a multiple of %d groups"):format(channels, groups), 3) end
   affine(self, { channels }, o.affine)
   self._options = { groups = groups, eps = o.eps }

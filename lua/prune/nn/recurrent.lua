@@ -15,6 +15,9 @@ end
 local function class(name, gates, operator)
   local Class = Module.class(name, function(self, inputs, hidden, given)
     local o = options.check("nn." .. name, given, { layers = 1, bidirectional = false, bias = true, dropout = 0 })
+    options.count("nn." .. name, "the input size", inputs)
+    options.count("nn." .. name, "the hidden size", hidden)
+    options.count("nn." .. name, "layers", o.layers)
     self._layers, self._bidirectional, self._dropout = o.layers, o.bidirectional, o.dropout
     for layer = 1, o.layers do
       local width = layer == 1 and inputs or hidden * (o.bidirectional and 2 or 1)
