@@ -20,19 +20,13 @@ local function list(value, rank, where, name)
   return value
 end
 
-local function check_count(value, where, name)
-  if math.type(value) ~= "integer" or value < 1 then
-    error(("%s: %s must be an integer of at least 1, got %s"):format(where, name, tostring(value)), 4)
-  end
-end
-
 local function make(self, where, rank, transposed, inputs, outputs, kernel, given)
   local o = options.check(where, given, {
     stride = 1, padding = 0, dilation = 1, groups = 1, bias = true, output_padding = transposed and 0 or nil,
   })
-  check_count(inputs, where, "input channels")
-  check_count(outputs, where, "output channels")
-  check_count(o.groups, where, "groups")
+  options.count(where, "input channels", inputs)
+  options.count(where, "output channels", outputs)
+  options.count(where, "groups", o.groups)
   if inputs % o.groups ~= 0 or outputs % o.groups ~= 0 then
     error(("%s: %d input and %d output channels are not multiples of %d groups"):format(where, inputs, outputs, o.groups), 3)
   end
