@@ -8,6 +8,7 @@ local files = {
   cnn = "cnn", lenet = "cnn",
   resnet18 = "resnet", resnet34 = "resnet", resnet50 = "resnet", resnet101 = "resnet", resnext50_32x4d = "resnet",
   wide_resnet50_2 = "resnet",
+  resnet20 = "resnet_cifar", resnet56 = "resnet_cifar",
   vgg11 = "vgg", vgg11_bn = "vgg", vgg13 = "vgg", vgg13_bn = "vgg", vgg16 = "vgg", vgg16_bn = "vgg", vgg19 = "vgg", vgg19_bn = "vgg",
 }
 
