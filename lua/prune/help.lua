@@ -41,7 +41,7 @@ end
 -- Objects that functions give: the word that stands for one in paths ("group.remove"), and the table of its methods.
 local function kinds()
   local found = { { path = "tensor", value = core().methods } }
-  for _, kind in ipairs { "data.Data", "optim.Optimizer", "graph.Graph", "graph.Group", "graph.Part", "structured.Plan",
+  for _, kind in ipairs { "data.Data", "optim.Optimizer", "graph.Graph", "graph.Group", "graph.Part", "plan.Plan",
     "regularizer.Regularizer" } do
     local module, class = kind:match "^(.+)%.(.+)$"
     local ok, owner = pcall(require, "prune." .. module)

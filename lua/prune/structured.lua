@@ -2,11 +2,9 @@
 local core = require "prune.core"
 local graph = require "prune.graph"
 local options = require "prune.options"
+local plans = require "prune.plan"
 
 local structured = {}
-local Plan = {}
-Plan.__index = Plan
-
 local none = options.none
 
 local function number_between(value, low, high, name)
@@ -118,51 +116,8 @@ function structured.structured(net, shape, given)
   local is_global = o.scope == "global" or (o.scope == nil and target ~= "ratio")
   local units, outcome = core.select(traced, { target = target, amount = amount, global = is_global, round_to = o.round_to,
     rounding = o.rounding }, groups, scores)
-  return setmetatable({ graph = traced, net = net, groups = groups, names = names, units = units, before = before, macs = outcome.macs,
-    params = outcome.params, target = target, amount = amount, applied = false }, Plan)
-end
-
--- Units of a group that go.
-local function gone_of(self, group)
-  local chosen = {}
-  for _, u in ipairs(self.units) do chosen[u] = true end
-  local count = 0
-  for _, u in ipairs(group:units()) do count = count + (chosen[u] and 1 or 0) end
-  return count
-end
-
--- Counts must be taken before the removal, after which the groups are those of another graph.
-local function lines_of(self)
-  local lines = { { "group", "axis", "units", "left" } }
-  for i, group in ipairs(self.groups) do
-    local gone = gone_of(self, group)
-    lines[#lines + 1] = { self.names[i][1], tostring(self.names[i][2]), tostring(group:count()), tostring(group:count() - gone) }
-  end
-  return lines
-end
-
---- Remove the units, all or nothing.
--- @return the plan
-function Plan:apply()
-  if self.applied then error("plan:apply: this plan was applied already; make a new one", 2) end
-  self.lines = lines_of(self)
-  self.graph:remove_units(self.units, self.graph:state().replay)
-  self.applied = true
-  return self
-end
-
-Plan.__tostring = function(self)
-  local out = graph.aligned(self.lines or lines_of(self), { false, true, true, true })
-  table.insert(out, 2, ("-"):rep(#out[1]))
-  local function change(name, from, to)
-    return ("%s %s -> %s (%.1f%%)"):format(name, graph.thousands(from), graph.thousands(to), 100 * to / from)
-  end
-  out[#out + 1] = ("%d units go: %s, %s"):format(#self.units, change("params", self.before.params, self.params),
-    change("MACs", self.before.macs, self.macs))
-  for _, note in ipairs(self.applied and {} or self.graph:notes()) do
-    out[#out + 1] = ("pinned: %s at '%s': %s"):format(note.op, note.path, note.text)
-  end
-  return table.concat(out, "\n")
+  return plans.new { graph = traced, net = net, groups = groups, names = names, units = units, before = before, macs = outcome.macs,
+    params = outcome.params, target = target, amount = amount }
 end
 
 --- Check the contract of pruning: the pruned model computes what the ablated model computes (the same model with all entries of the removed
@@ -176,7 +131,7 @@ function structured.verify(net, plan, given)
   local o = options.check("prune.verify", given, { dtype = "f32", gradients = false, tolerance = none, batch = 2 })
   if not require("prune.nn.module").is_module(net) then error("prune.verify: the first argument must be a module, got " .. type(net), 2) end
   local traced, units
-  if getmetatable(plan) == Plan then
+  if plans.is_plan(plan) then
     if plan.applied then error("prune.verify: the plan was applied already; verify it before", 2) end
     if plan.net ~= net then error("prune.verify: the plan was made for another module", 2) end
     traced, units = plan.graph, plan.units
@@ -197,7 +152,5 @@ function structured.verify(net, plan, given)
   end
   return worst
 end
-
-structured._Plan = Plan -- for help
 
 return structured
