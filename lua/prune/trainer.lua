@@ -1,5 +1,6 @@
 -- trainer.lua - training with everything that a long run needs: validation, progress, logs, checkpoints, resuming, stopping.
 local core = require "prune.core"
+local distill = require "prune.distill"
 local options = require "prune.options"
 local interrupt = require "prune.interrupt"
 local progress = require "prune.progress"
@@ -23,6 +24,8 @@ end
 --   metrics: { name = function(output, labels) -> number summed over the batch } (default: accuracy);
 --   step: function(trainer, x, y) -> loss tensor or number, output: a whole training step of one's own;
 --   regularizer: object with apply(net, step), acts between backward and step; schedule: function(epoch from 0) -> factor of the rate;
+--   distill: { teacher = module, temperature = 4, weight = 0.5 }: knowledge distillation, the loss becomes (1 - weight) loss + weight
+--   T^2 KL(softmax(teacher / T) || softmax(model / T)) (Hinton et al. 2015); the teacher stays as it is;
 --   accumulate: batches per optimiser step (1); clip: largest gradient norm;
 --   patience: epochs without a better validation loss before stopping;
 --   out: folder for NAME.checkpoint.h5 of every stage and metrics.csv (none: no files); quiet: no lines, no bar
@@ -33,8 +36,8 @@ local function new(_, net, given)
     error("prune.Trainer: the first argument must be a module, got " .. type(net), 2)
   end
   local o = options.check("prune.Trainer", given, {
-    optimizer = none, loss = none, metrics = none, step = none, regularizer = none, schedule = none, accumulate = 1, clip = none,
-    patience = none, out = none, quiet = false,
+    optimizer = none, loss = none, metrics = none, step = none, regularizer = none, distill = none, schedule = none, accumulate = 1,
+    clip = none, patience = none, out = none, quiet = false,
   })
   if o.patience ~= nil and (math.type(o.patience) ~= "integer" or o.patience < 1) then
     error("prune.Trainer: patience must be an integer of at least 1, got " .. tostring(o.patience), 2)
@@ -57,6 +60,10 @@ local function new(_, net, given)
     if o[name] ~= nil and not is_callable(o[name]) then
       error(("prune.Trainer: %s must be a function, got %s"):format(name, type(o[name])), 2)
     end
+  end
+  if o.distill ~= nil then
+    if o.step then error("prune.Trainer: with option 'step' the loss is one's own, so 'distill' would do nothing; give one of them", 2) end
+    o.distill = distill.check(net, o.distill)
   end
   local self = setmetatable(o, Trainer)
   self.net = net
@@ -112,6 +119,7 @@ local function train_batch(self, x, y)
   if self._pending == 0 then self.optimizer:zero_grad() end
   local output = self.net(x)
   local loss = loss_of(self, output, y)
+  if self.distill then loss = distill.loss(self.distill, x, output, loss) end
   local value = loss:item()
   if not is_finite(value) then return value, output end
   if self.accumulate > 1 then loss = loss / self.accumulate end
