@@ -211,7 +211,7 @@ PR_OP(bernoulli) = {
  * -------------------------------------------------------------------------------------------------------------
  */
 
-enum { P, TRAINING };
+enum { P, TRAINING, SAMPLES };
 
 /* Without training x itself passes, and the factors are empty. */
 static pr_status dropout_infer(pr_call *c) {
@@ -219,6 +219,7 @@ static pr_status dropout_infer(pr_call *c) {
   double p = c->args[P].real;
   PR_TRY(prO_need_float(c, 0));
   if (!(p >= 0 && p <= 1)) return prO_fail(c, PR_ERR_ARGUMENT, "p must be 0 to 1, not %g", p);
+  if (c->args[SAMPLES].integer) PR_TRY(prO_need_dim(c, 0, 1, PR_MAX_DIM));
   if (c->args[TRAINING].integer) {
     PR_TRY(prO_output_like(c, 0, x));
     return prO_output_like(c, 1, x);
@@ -238,13 +239,16 @@ PR_OP(dropout) = {
   .outputs = "y .factor",
   .saves = "factor",
   .args = { { "p", PR_ARG_REAL, .real = 0.5, .help = "share of elements that become 0" },
-            { "training", PR_ARG_MODE } },
+            { "training", PR_ARG_MODE },
+            { "samples", PR_ARG_BOOL,
+              .help = "one draw per position of the first axis, for all behind it" } },
   .flags = PR_OP_RANDOM,
   .infer = dropout_infer,
   .couple = pass_zero,
   .backward = dropout_backward,
   .onnx = "Dropout",
-  .examples = "x:4x5 p=0.3 training=true\nx:4x5 p=0.3\nx:2x3 p=1 training=true",
+  .examples = "x:4x5 p=0.3 training=true\nx:4x5 p=0.3\nx:2x3 p=1 training=true\n"
+              "x:4x3x2 training=true samples=true",
   .help = "in training each element is 0 with probability p, else x / (1 - p); otherwise y = x (Srivastava "
-          "et al. 2014)",
+          "et al. 2014). With samples, whole samples go together (stochastic depth: Huang et al. 2016)",
 };

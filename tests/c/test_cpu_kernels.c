@@ -374,7 +374,8 @@ static void random_numbers_equal_the_reference(void **state) {
     int inputs;
   } cases[] = { { "rand", "shape=77,123", 0 },
                 { "randn", "shape=77,123", 0 },
-                { "dropout", "p=0.3 training=true", 1 } };
+                { "dropout", "p=0.3 training=true", 1 },
+                { "dropout", "p=0.3 training=true samples=true", 1 } };
   pr_tensor *x = make(2, (const int64_t[]){ 77, 123 }, "", 1);
   for (size_t k = 0; k < sizeof cases / sizeof *cases; k++) {
     const pr_op *op = pr_op_find(cases[k].op);

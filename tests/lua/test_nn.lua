@@ -143,6 +143,18 @@ T.test("train and eval reach every module; dropout and batch norm follow", funct
   assert(net[3][1].running_mean:totable()[1] ~= mean[1], "running statistics do not move in training")
 end)
 
+T.test("stochastic depth drops whole samples while training, and passes all otherwise", function()
+  prune.seed(3)
+  local layer, x = nn.StochasticDepth(0.25), prune.ones { 400, 2, 3 }
+  local y = layer(x):reshape { 400, 6 }
+  T.equal(y:amax(2):equal(y:amin(2)), true)
+  T.close(y:amax():item(), 1 / 0.75, 1e-6)
+  T.close(y:mean():item(), 1, 0.1)
+  assert(y:amin():item() == 0, "nothing is dropped")
+  T.equal(layer:eval()(x):equal(x), true)
+  T.raises(function() nn.StochasticDepth(2) end, "nn.StochasticDepth: the probability must be in 0..1, got 2")
+end)
+
 T.test("the tree shows classes, names and sizes", function()
   local text = tostring(nn.Sequential(nn.Conv2d(3, 8, 3, { padding = 1 }), nn.Sequential(nn.ReLU(), nn.Linear(8, 2))))
   for _, part in ipairs { "^Sequential%(", "%(0%): Conv2d%(3, 8, 3, padding 1%)", "%(1%): Sequential%(", "    %(1%): Linear%(8, 2%)" } do

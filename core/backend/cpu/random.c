@@ -3,7 +3,7 @@
 #include "backend/backend.h"
 #include "base/random.h"
 
-enum { P };
+enum { P, TRAINING, SAMPLES };
 enum { PARALLEL = 1 << 12 };
 
 /* --- f32 and f64 ------------------------------------------------------------------------------------------------------ */
@@ -55,11 +55,12 @@ PR_KERNEL(cpu, dropout, forward)
   const double p = c->args[P].real;
   const float kept = (float)(1 / (1 - p)), *from = prT_data(x);
   const uint64_t seed = pr_seed_get();
-  const int64_t n = pr_numel(y);
+  const int64_t n = pr_numel(y), together = c->args[SAMPLES].integer && n ? n / x->shape[0] : 1;
   float *to = prT_data(y), *factor = prT_data(c->out[1]);
 #pragma omp parallel for schedule(static) if (n >= PARALLEL)
   for (int64_t i = 0; i < n; i++) {
-    const bool drop = prB_uniform(seed, PR_STREAM_OPERATOR, c->random_step, (uint64_t)i) < p;
+    const uint64_t number = (uint64_t)(together == 1 ? i : i / together);
+    const bool drop = prB_uniform(seed, PR_STREAM_OPERATOR, c->random_step, number) < p;
     factor[i] = drop ? 0 : kept;
     to[i] = drop ? 0 : from[i] * kept;
   }

@@ -100,10 +100,11 @@ PR_KERNEL(reference, dropout, forward)
   PRK_LOAD(x, c->in[0]);
   int64_t n = pr_numel(c->out[0]);
   double p = c->args[0].real;
+  int64_t together = c->args[2].integer && n ? n / c->in[0]->shape[0] : 1;
   PRK_ROOM(y, n);
   PRK_ROOM(factor, n);
   for (int64_t i = 0; i < n; i++) {
-    factor[i] = uniform(c, i) < p ? 0 : 1 / (1 - p);
+    factor[i] = uniform(c, i / together) < p ? 0 : 1 / (1 - p);
     y[i] = factor[i] == 0 ? 0 : x[i] * factor[i];
   }
   PR_TRY(prK_store(c->out[0], y));

@@ -65,6 +65,16 @@ end)
 function activation.Dropout:forward(x) return F.dropout(x, { p = self._p, training = self.training }) end
 function activation.Dropout:describe() return tostring(self._p) end
 
+--- While training, zero whole samples (positions of the first axis) with probability p and scale the others by 1 / (1 - p): put it on the
+-- branch of a residual block (Huang et al. 2016, "Deep Networks with Stochastic Depth").
+-- @param p in 0..1
+activation.StochasticDepth = Module.class("StochasticDepth", function(self, p)
+  if type(p) ~= "number" or p < 0 or p > 1 then error("nn.StochasticDepth: the probability must be in 0..1, got " .. tostring(p), 3) end
+  self._p = p
+end)
+function activation.StochasticDepth:forward(x) return F.dropout(x, { p = self._p, training = self.training, samples = true }) end
+function activation.StochasticDepth:describe() return tostring(self._p) end
+
 --- Passes its input on.
 activation.Identity = Module.class("Identity")
 function activation.Identity:forward(x) return x end
