@@ -1,0 +1,160 @@
+-- surgery.lua - a graph taken apart into tables and put together again: how a variant of a model is made that shares its tensors.
+--
+--   local s = surgery.open(graph)           -- s.nodes, s.tensors, s.inputs, s.outputs: values are tables, compared by identity
+--   s.nodes[3].inputs[1] = s.nodes[1].outputs[1]
+--   local variant = s:close()               -- a new graph over the same tensors; the old one is untouched
+--
+-- A node has op, path, type, inputs (false where one is absent), outputs and arguments (text by name, as a checkpoint writes them). What no
+-- output needs is left out when it is closed.
+local core = require "prune.core"
+
+local surgery = {}
+local Surgery = {}
+Surgery.__index = Surgery
+
+local function words(line)
+  local list = {}
+  for word in line:gmatch "%S+" do list[#list + 1] = word end
+  return list
+end
+
+local function read_node(self, list, values, outputs)
+  local node = { op = list[2], path = list[3], type = list[4], inputs = {}, outputs = {}, arguments = {}, order = {} }
+  if list[5] ~= "-" then
+    for number in list[5]:gmatch "[^,]+" do
+      local v = tonumber(number)
+      node.inputs[#node.inputs + 1] = v >= 0 and values[v + 1]
+    end
+  end
+  for i = 6, #list do
+    local name, text = list[i]:match "^([^=]+)=(.*)$"
+    node.arguments[name], node.order[#node.order + 1] = text, name
+  end
+  for k = 1, outputs do
+    node.outputs[k] = { kind = "result", node = node }
+    values[#values + 1] = node.outputs[k]
+  end
+  self.nodes[#self.nodes + 1] = node
+end
+
+--- Take a graph apart.
+-- @param graph
+-- @return surgery
+function surgery.open(graph)
+  local self = setmetatable({ modules = {}, inputs = {}, tensors = {}, nodes = {}, outputs = {} }, Surgery)
+  local described, inputs, values, tensors = graph:nodes(), graph:inputs(), {}, {}
+  for _, value in ipairs(graph:tensors()) do tensors[value.name] = value end
+  for line in graph:text():gmatch "[^\n]+" do
+    local list = words(line)
+    if list[1] == "prunelua-graph" then self.head = line
+    elseif list[1] == "module" then self.modules[#self.modules + 1] = line
+    elseif list[1] == "input" then
+      self.inputs[#self.inputs + 1] = { kind = "input", line = line, shape = inputs[#self.inputs + 1].shape }
+      values[#values + 1] = self.inputs[#self.inputs]
+    elseif list[1] == "tensor" then
+      local known = tensors[list[3]]
+      self.tensors[#self.tensors + 1] = { kind = list[2], name = list[3], tensor = known.tensor, shape = known.shape }
+      values[#values + 1] = self.tensors[#self.tensors]
+    elseif list[1] == "node" then
+      read_node(self, list, values, #described[#self.nodes + 1].outputs)
+    else
+      self.outputs[#self.outputs + 1] = values[tonumber(list[2]) + 1]
+    end
+  end
+  for i, node in ipairs(self.nodes) do
+    for k, value in ipairs(described[i].outputs) do node.outputs[k].shape = value.shape end
+  end
+  return self
+end
+
+--- A tensor of one's own: a constant of the new graph.
+-- @param tensor
+-- @return value
+function Surgery:constant(tensor)
+  local value = { kind = "constant", name = ("own.%d"):format(#self.tensors), tensor = tensor, shape = tensor:size() }
+  self.tensors[#self.tensors + 1] = value
+  return value
+end
+
+--- The inputs of nodes that read a value.
+-- @param value
+-- @return list of { node, position of the input }
+function Surgery:uses(value)
+  local list = {}
+  for _, node in ipairs(self.nodes) do
+    for i, input in ipairs(node.inputs) do
+      if input == value then list[#list + 1] = { node, i } end
+    end
+  end
+  return list
+end
+
+--- Let everything that reads a value read another.
+-- @param value, other
+function Surgery:replace(value, other)
+  for _, use in ipairs(self:uses(value)) do use[1].inputs[use[2]] = other end
+  for k, output in ipairs(self.outputs) do
+    if output == value then self.outputs[k] = other end
+  end
+end
+
+-- The set of values that the outputs need.
+local function needed(self)
+  local set = {}
+  for _, value in ipairs(self.outputs) do set[value] = true end
+  for i = #self.nodes, 1, -1 do
+    local node = self.nodes[i]
+    for _, value in ipairs(node.outputs) do node.needed = node.needed or set[value] end
+    for _, value in ipairs(node.needed and node.inputs or {}) do
+      if value then set[value] = true end
+    end
+  end
+  return set
+end
+
+local function write_node(node, numbers)
+  local inputs, out = {}, { "node", node.op, node.path, node.type }
+  for i, value in ipairs(node.inputs) do inputs[i] = ("%d"):format(value and numbers[value] or -1) end
+  out[5] = #inputs > 0 and table.concat(inputs, ",") or "-"
+  for _, name in ipairs(node.order) do out[#out + 1] = name .. "=" .. node.arguments[name] end
+  return table.concat(out, " ")
+end
+
+--- Put it together: a new graph over the same tensors.
+-- @return graph, and the numbers of its values by value: as graph:nodes() gives them
+function Surgery:close()
+  local lines, numbers, next_number, tensors = { self.head, table.unpack(self.modules) }, {}, 0, {}
+  local function number(value) numbers[value], next_number = next_number, next_number + 1 end
+  local set = needed(self)
+  for _, value in ipairs(self.inputs) do
+    lines[#lines + 1] = value.line
+    number(value)
+  end
+  for _, value in ipairs(self.tensors) do
+    if set[value] then
+      lines[#lines + 1] = ("tensor %s %s"):format(value.kind, value.name)
+      tensors[value.name] = value.tensor
+      number(value)
+    end
+  end
+  for _, node in ipairs(self.nodes) do
+    if node.needed then
+      lines[#lines + 1] = write_node(node, numbers)
+      for _, value in ipairs(node.outputs) do number(value) end
+    end
+  end
+  for _, value in ipairs(self.outputs) do lines[#lines + 1] = ("output %d"):format(numbers[value]) end
+  for _, node in ipairs(self.nodes) do node.needed = nil end
+  return core.read_graph(table.concat(lines, "\n") .. "\n", tensors), numbers
+end
+
+--- Set an argument of a node.
+-- @param node
+-- @param name of the argument
+-- @param text as a checkpoint writes it ("1", "0.5", "-1,16")
+function Surgery.argument(_, node, name, text)
+  if node.arguments[name] == nil then node.order[#node.order + 1] = name end
+  node.arguments[name] = text
+end
+
+return surgery
