@@ -1,5 +1,6 @@
 -- structured.lua - plans: which units of a model go, chosen by a criterion to meet a ratio or a target.
 local core = require "prune.core"
+local calibration = require "prune.calibration"
 local graph = require "prune.graph"
 local options = require "prune.options"
 local plans = require "prune.plan"
@@ -28,21 +29,6 @@ local function read_target(o, before)
   local amount = number_between(o[given], 0, math.huge, given)
   if amount <= 0 then error(("prune.structured: %s must be above 0"):format(given), 3) end
   return given, amount <= 1 and amount * before[given] or amount
-end
-
-local function collect_gradients(net, data, batches, loss)
-  local F = require "prune.nn.functional"
-  local was_training = net.training
-  net:eval()
-  net:zero_grad()
-  local seen = 0
-  for x, y in data:batches() do
-    (loss or F.cross_entropy)(net(x), y):backward()
-    seen = seen + 1
-    if seen >= batches then break end
-  end
-  net:train(was_training)
-  if seen == 0 then error("prune.structured: the data for the criterion is empty", 3) end
 end
 
 local function check_score(score, group, name)
@@ -102,7 +88,8 @@ function structured.structured(net, shape, given)
   local before = {}
   before.macs, before.macs_ptflops, before.params = traced:cost()
   local target, amount = read_target(o, before)
-  if type(criterion) == "table" and criterion.needs_gradients and o.data then collect_gradients(net, o.data, o.batches, o.loss) end
+  local gathers = type(criterion) == "table" and criterion.needs_gradients and o.data
+  local gradients <close> = gathers and calibration.holding(net, calibration.gradients(net, o.data, o.batches, o.loss)) or nil -- luacheck: ignore
   local groups, scores, names = {}, {}, {}
   for _, group in ipairs(traced:groups()) do
     if not is_ignored(group, o.ignore) then

@@ -1,0 +1,205 @@
+-- calibration.lua - running a model over a few batches to learn something about it: gradients of its loss, inputs of its layers. The model
+-- runs in evaluation mode and is left as it was, also after an error: modes, gradients, frozen parameters, running statistics.
+local core = require "prune.core"
+local Module = require "prune.nn.module"
+
+local calibration = {}
+
+-- --- data -----------------------------------------------------------------------------------------------------------
+
+local function one_batch(pair)
+  if core.is_tensor(pair) then return pair end
+  if type(pair) == "table" and pair[1] ~= nil then return pair[1], pair[2] end
+  error(("each batch of a list must be a tensor or { inputs, labels }, got %s"):format(type(pair)), 0)
+end
+
+local function read_data(data, where)
+  if core.is_tensor(data) then data = { data } end
+  if type(data) == "table" and type(data.batches) == "function" then return data:batches() end
+  if type(data) == "table" and #data > 0 then
+    local i = 0
+    return function()
+      i = i + 1
+      if data[i] ~= nil then return one_batch(data[i]) end
+    end
+  end
+  error(("%s: data must have batches(), or be a list of { inputs, labels }, or one tensor of inputs; got %s"):format(where,
+    type(data) == "table" and "an empty table" or type(data)), 0)
+end
+
+--- Iterate over the first batches of what users give as `data`.
+-- @param data has batches(); or a list of { inputs, labels } or of tensors; or one tensor of inputs
+-- @param batches at most so many (nil: all)
+-- @param where the caller's name, for messages
+-- @return iterator of inputs, labels (nil where there are none); it raises when there is not one batch
+function calibration.batches(data, batches, where)
+  if batches ~= nil and (math.type(batches) ~= "integer" or batches < 1) then
+    error(("%s: batches must be an integer of at least 1, got %s"):format(where, tostring(batches)), 0)
+  end
+  local next_batch, object, control, closing = read_data(data, where)
+  local seen = 0
+  return function()
+    if seen == batches then return nil end
+    local x, y = next_batch(object, control)
+    control = x
+    if x == nil then
+      if seen == 0 then error(where .. ": the data give no batch", 0) end
+      return nil
+    end
+    seen = seen + 1
+    return x, y
+  end, nil, nil, closing
+end
+
+--- Run a model on a batch's inputs: a tensor, or a list of tensors for a model with several inputs.
+-- @param net a module
+-- @param x the inputs
+-- @return the outputs
+function calibration.run(net, x)
+  if type(x) == "table" then return net(table.unpack(x)) end
+  return net(x)
+end
+
+-- --- leaving the model as it was --------------------------------------------------------------------------------------
+
+local function check_net(net, where)
+  if not Module.is_module(net) then error(("%s: the first argument must be a module, got %s"):format(where, type(net)), 3) end
+end
+
+--- Put a model into evaluation mode until the guard closes; then every module has its own mode back.
+-- @param net a module
+-- @return a guard for `local guard <close>`
+function calibration.evaluating(net)
+  local modes = {}
+  for _, module in net:named_modules() do modes[module] = module.training end
+  net:eval()
+  return setmetatable({}, { __close = function()
+    for module, mode in pairs(modes) do rawset(module, "training", mode) end
+  end })
+end
+
+--- Let every parameter, also a frozen one, collect a gradient of its own until the guard closes; then each has its gradient and its
+-- requires_grad back.
+-- @param net a module
+-- @return a guard for `local guard <close>`
+function calibration.collecting(net)
+  local kept = {}
+  for _, p in net:named_parameters() do
+    kept[#kept + 1] = { p, p.grad, p.requires_grad }
+  end
+  local guard = setmetatable({}, { __close = function()
+    for _, one in ipairs(kept) do
+      local p, grad, wanted = table.unpack(one, 1, 3)
+      p.requires_grad = wanted
+      p.grad = grad
+    end
+  end })
+  for _, one in ipairs(kept) do
+    one[1].grad = nil
+    one[1].requires_grad = true
+  end
+  return guard
+end
+
+--- Let every parameter have a given gradient until the guard closes; then each has its own back.
+-- @param net a module
+-- @param gradients table parameter -> gradient
+-- @return a guard for `local guard <close>`
+function calibration.holding(net, gradients)
+  local guard = calibration.collecting(net)
+  for _, p in net:named_parameters() do p.grad = gradients[p] end
+  return guard
+end
+
+--- Loss of a batch as a tensor of one element.
+-- @param loss function(output, labels) or nil for the cross entropy
+-- @param output of the model
+-- @param y labels
+-- @param where the caller's name, for messages
+-- @return tensor
+function calibration.loss(loss, output, y, where)
+  local value = (loss or require("prune.nn.functional").cross_entropy)(output, y)
+  if core.is_tensor(value) and value:numel() == 1 then return value end
+  error(("%s: the loss must be a tensor with one element, got %s"):format(where, core.is_tensor(value)
+    and ("one of shape [%s]"):format(table.concat(value:size(), ", ")) or type(value)), 0)
+end
+
+-- --- what can be learnt -------------------------------------------------------------------------------------------------
+
+--- Gradients of a model's loss on data, in evaluation mode: the mean over the batches, for frozen parameters too. The model's own
+-- gradients, modes and statistics stay as they were.
+-- @param net a module
+-- @param data has batches(); or a list of { inputs, labels }
+-- @param[opt] batches at most so many (default: all)
+-- @param[opt] loss function(output, labels) -> scalar tensor (default: cross entropy)
+-- @return table parameter -> gradient (zeros where the loss does not reach)
+-- @usage local gradients = require("prune.calibration").gradients(net, train, 4)
+function calibration.gradients(net, data, batches, loss)
+  local where = "calibration.gradients"
+  check_net(net, where)
+  local evaluating <close> = calibration.evaluating(net) -- luacheck: ignore
+  local collecting <close> = calibration.collecting(net) -- luacheck: ignore
+  local recording <close> = core.enable_grad() -- luacheck: ignore
+  local seen = 0
+  for x, y in calibration.batches(data, batches, where) do
+    calibration.loss(loss, calibration.run(net, x), y, where):backward()
+    seen = seen + 1
+  end
+  local gradients = {}
+  core.no_grad(function()
+    for _, p in net:named_parameters() do
+      gradients[p] = p.grad and (seen == 1 and p.grad or p.grad / seen) or core.zeros(p:size()):to(p.dtype)
+    end
+  end)
+  return gradients
+end
+
+-- Each layer's own forward, which calls `visit` first, until the guard closes.
+local function observe(modules, visit)
+  local kept = {}
+  local guard = setmetatable({}, { __close = function()
+    for module, own in pairs(kept) do rawset(module, "forward", own.forward) end
+  end })
+  for _, module in ipairs(modules) do
+    kept[module] = { forward = rawget(module, "forward") }
+    local forward = module.forward
+    rawset(module, "forward", function(self, x, ...)
+      visit(self, x, ...)
+      return forward(self, x, ...)
+    end)
+  end
+  return guard
+end
+
+local function check_layers(net, modules, where)
+  if type(modules) ~= "table" or Module.is_module(modules) or #modules == 0 then
+    error(where .. ": the second argument must be a list of modules of the model, not empty", 3)
+  end
+  local own, seen = {}, {}
+  for _, module in net:named_modules() do own[module] = true end
+  for i, module in ipairs(modules) do
+    if not own[module] then error(("%s: element %d of the list is not a module of this model"):format(where, i), 3) end
+    if seen[module] then error(("%s: element %d of the list is there twice"):format(where, i), 3) end
+    seen[module] = true
+  end
+end
+
+--- Run a model over data without recording, in evaluation mode, and show each forward of the listed layers.
+-- @param net a module
+-- @param modules list of modules of its tree (such as the convolutions and linear layers), each once
+-- @param data has batches(); or a list of { inputs, labels } or of tensors; or one tensor of inputs
+-- @param batches at most so many (nil: all)
+-- @param visit function(module, input, ...): called before the layer computes, once for each time it runs
+-- @usage calibration.inputs(net, { net.fc }, train, 4, function(layer, x) print(layer, x:size(1)) end)
+function calibration.inputs(net, modules, data, batches, visit)
+  local where = "calibration.inputs"
+  check_net(net, where)
+  if net.inner_graph then error(where .. ": the layers of a model that was loaded as a graph do not run one by one", 2) end
+  check_layers(net, modules, where)
+  local evaluating <close> = calibration.evaluating(net) -- luacheck: ignore
+  local observing <close> = observe(modules, visit) -- luacheck: ignore
+  local still <close> = core.no_grad() -- luacheck: ignore
+  for x in calibration.batches(data, batches, where) do calibration.run(net, x) end
+end
+
+return calibration
