@@ -154,6 +154,40 @@ pr_status pr_mask_unstructured(pr_tensor *const *parameter, pr_tensor *const *sc
   return status;
 }
 
+/* Row-major numbers and a run of ones for each tensor; freed by the caller, also after a failure. */
+static pr_status ones_and_numbers(pr_tensor *const *scores, int n, bool wide, draft *d, prP_span *span) {
+  for (int i = 0; i < n; i++) {
+    if (!scores[i]->storage || scores[i]->device != PR_CPU)
+      return pr_fail(PR_ERR_STATE, "scores %lld have no values (device %s)", PR_INDEX(i),
+                     pr_device_name(scores[i]->device));
+    if (!(d[i].score = as_numbers(scores[i], wide)) ||
+        !(d[i].mask = pr_tensor_full(PR_F32, PR_CPU, scores[i]->dim, scores[i]->shape, 1)))
+      return pr_error_last()->code;
+    span[i] = (prP_span){ prT_data(d[i].score), prT_data(d[i].mask), pr_numel(scores[i]) };
+  }
+  return PR_OK;
+}
+
+pr_status pr_count_lowest(pr_tensor *const *scores, int n, int64_t k, int64_t *counts) {
+  pr_amount amount = { .kind = PR_AMOUNT_COUNT, .count = k };
+  int64_t gone;
+  bool wide = false;
+  PR_TRY(pr_amount_check(&amount));
+  for (int i = 0; i < n; i++) wide = wide || is_wide(scores[i]);
+  draft *d = PRB_ARRAY(draft, n + 1);
+  prP_span *span = PRB_ARRAY(prP_span, n + 1);
+  pr_status status = d && span ? ones_and_numbers(scores, n, wide, d, span) : PR_ERR_MEMORY;
+  if (!status) status = prP_zero_lowest(span, n, wide, &amount, "scores", &gone);
+  for (int i = 0; i < n && !status; i++) {
+    counts[i] = 0;
+    for (int64_t e = 0; e < span[i].n; e++) counts[i] += span[i].mask[e] == 0;
+  }
+  if (d) drafts_free(d, n);
+  PRB_ARRAY_FREE(d, n + 1);
+  PRB_ARRAY_FREE(span, n + 1);
+  return status;
+}
+
 /* --- slices ------------------------------------------------------------------------------------------------------------ */
 
 /* A parameter as outer x slices x inner in row-major order. */

@@ -24,6 +24,9 @@ typedef enum pr_mask_method {
 pr_status pr_mask_unstructured(pr_tensor *const *parameter, pr_tensor *const *scores, int n,
                                pr_mask_method method, const pr_amount *amount, int64_t *gone);
 
+/* Of the k lowest magnitudes among the tensors together, how many stand in each: counts[n]. Ties as above. */
+pr_status pr_count_lowest(pr_tensor *const *scores, int n, int64_t k, int64_t *counts);
+
 /* Mask whole slices along an axis of a parameter with at least two. Lowest: by the `norm`-norm of each slice,
  * (sum |x|^norm)^(1/norm); infinity: largest magnitude, -infinity: least, 0: count of entries that are not 0.
  * *gone: slices. */

@@ -64,6 +64,19 @@ static int unstructured(lua_State *L) {
   return 1;
 }
 
+/* count_lowest(list of tensors, k) -> list: how many of the k lowest magnitudes stand in each */
+static int count_lowest(lua_State *L) {
+  luaL_checktype(L, 1, LUA_TTABLE);
+  lua_Integer k = bind_integer(L, 2, "the count");
+  int n = (int)lua_rawlen(L, 1);
+  pr_tensor **scores = read_list(L, 1, n, "scores");
+  for (int i = 0; i < n; i++) scores[i] = bind_value(L, scores[i], "scores");
+  int64_t *counts = lua_newuserdatauv(L, (size_t)(n + 1) * sizeof *counts, 0);
+  bind_check(L, pr_count_lowest(scores, n, k, counts));
+  bind_push_integers(L, n, counts);
+  return 1;
+}
+
 /* mask_structured(parameter, scores or nil, method, "amount" or "sparsity", number, dim, n) -> slices gone */
 static int structured(lua_State *L) {
   pr_tensor *t = bind_check_tensor(L, 1), *scores = bind_opt_tensor(L, 2);
@@ -105,7 +118,11 @@ static int count_zeros(lua_State *L) {
 }
 
 const luaL_Reg bind_mask_functions[] = {
-  { "mask_unstructured", unstructured }, { "mask_structured", structured },
-  { "mask_identity", identity },         { "mask_custom", custom },
-  { "count_zeros", count_zeros },        { NULL, NULL },
+  { "mask_unstructured", unstructured },
+  { "mask_structured", structured },
+  { "mask_identity", identity },
+  { "mask_custom", custom },
+  { "count_zeros", count_zeros },
+  { "count_lowest", count_lowest },
+  { NULL, NULL },
 };
