@@ -291,6 +291,40 @@ static int remove_units(lua_State *L) {
   return 1;
 }
 
+/* graph:kept(list of unit numbers) -> by value number, by axis: the positions that stay when these units go,
+ * where not all do */
+static int kept(lua_State *L) {
+  const pr_graph *graph = bind_check_graph(L, 1);
+  pr_pruning *pruning = bind_check_pruning(L, 1);
+  int64_t n, *list = read_indices(L, 2, pruning->units.count, &n), longest = 1;
+  unsigned char *dead_unit = lua_newuserdatauv(L, (size_t)pruning->units.count + 1, 0),
+                *dead = lua_newuserdatauv(L, pruning->algebra.count + 1, 0);
+  memset(dead_unit, 0, (size_t)pruning->units.count);
+  for (int64_t i = 0; i < n; i++) dead_unit[list[i]] = 1;
+  prC_units_dead(&pruning->units, dead_unit, dead);
+  for (int v = 0; v < graph->n_values; v++)
+    for (int d = 0; d < pruning->values[v].dim; d++)
+      if (pruning->values[v].shape[d] > longest) longest = pruning->values[v].shape[d];
+  int64_t *index = lua_newuserdatauv(L, (size_t)longest * sizeof *index, 0);
+  lua_newtable(L);
+  for (int v = 0; v < graph->n_values; v++) {
+    const prC_value *value = &pruning->values[v];
+    bool shrinks = false;
+    for (int d = 0; d < value->dim; d++) {
+      int64_t count =
+          value->label[d] ? prC_kept(&pruning->algebra, value->label[d], value->shape[d], dead, index) : 0;
+      if (!value->label[d] || count == value->shape[d]) continue;
+      if (!shrinks) lua_newtable(L);
+      shrinks = true;
+      for (int64_t i = 0; i < count; i++) index[i]++;
+      bind_push_integers(L, (int)count, index);
+      lua_rawseti(L, -2, d + 1);
+    }
+    if (shrinks) lua_rawseti(L, -2, v + 1);
+  }
+  return 1;
+}
+
 /* --- registration ----------------------------------------------------------------------------------------------------- */
 
 const luaL_Reg bind_group_graph_methods[] = {
@@ -299,6 +333,7 @@ const luaL_Reg bind_group_graph_methods[] = {
   { "why", why },
   { "notes", notes },
   { "remove_units", remove_units },
+  { "kept", kept },
   { NULL, NULL },
 };
 

@@ -147,6 +147,11 @@ function Graph:module() return require("prune.graph_module").of_graph(self) end
 --- @param units list of numbers, from group:units()
 --- @param replay function that traces the model's code again, to see that it still fits (graph:state().replay); nil: the graph is the model
 
+--- graph:kept(units)
+--- What would stay of every tensor, activations too, without some units. Nothing is changed.
+--- @param units list of numbers, from group:units()
+--- @return table: number of a value (as in graph:nodes()) -> axis -> list of positions that stay; only where some go
+
 --- graph:nodes()
 --- The operators in the order in which they ran.
 --- @return list of { op =, path = (of the module), type = (its class), inputs =, outputs =, arguments =, macs =, macs_ptflops = }

@@ -26,14 +26,24 @@ local function lines_of(self)
 end
 
 --- Remove the units, all or nothing.
--- @param[opt] options none yet
+-- @param[opt] options
+--   fold: true puts the constant that a removed channel gives without its weights, act(bias) or behind a batch norm act(beta), into the
+--   bias of the layers that read it, or into the running mean of the batch norm behind them: the output of the model does not change
+--   where the channel was constant already. Where padding brings zeros that cannot be exact and is left out; fold = "interior" then takes the
+--   constant of the middle. plan.repairs and the printed plan tell what was done and what could not be
 -- @return the plan
+-- @usage prune.structured(net, { 3, 32, 32 }, { ratio = 0.5 }):apply { fold = true }
 function Plan:apply(given)
-  options.check("plan:apply", given, {})
+  local o = options.check("plan:apply", given, { fold = false })
+  if type(o.fold) ~= "boolean" and o.fold ~= "interior" then
+    error(('plan:apply: fold is true, false or "interior", got %s'):format(tostring(o.fold)), 2)
+  end
   if self.applied then error("plan:apply: this plan was applied already; make a new one", 2) end
-  self.lines = lines_of(self)
+  local repaired = o.fold and require("prune.repair.removal").prepare(self.graph, self.units, o)
+  local lines = lines_of(self)
   self.graph:remove_units(self.units, self.graph:state().replay)
-  self.applied = true
+  self.lines, self.applied = lines, true
+  if repaired then self.repairs = repaired() end
   return self
 end
 
@@ -45,6 +55,7 @@ Plan.__tostring = function(self)
   end
   out[#out + 1] = ("%d units go: %s, %s"):format(#self.units, change("params", self.before.params, self.params),
     change("MACs", self.before.macs, self.macs))
+  for _, line in ipairs(self.repairs or {}) do out[#out + 1] = line.text end
   for _, note in ipairs(self.applied and {} or self.graph:notes()) do
     out[#out + 1] = ("pinned: %s at '%s': %s"):format(note.op, note.path, note.text)
   end

@@ -4,8 +4,8 @@
 --   s.nodes[3].inputs[1] = s.nodes[1].outputs[1]
 --   local variant = s:close()               -- a new graph over the same tensors; the old one is untouched
 --
--- A node has op, path, type, inputs (false where one is absent), outputs and arguments (text by name, as a checkpoint writes them). What no
--- output needs is left out when it is closed.
+-- A node has op, path, type, inputs (false where one is absent), outputs and arguments (text by name, as a checkpoint writes them). A value
+-- has its number in the graph that was opened (as in graph:nodes()) and its shape. What no output needs is left out when it is closed.
 local core = require "prune.core"
 
 local surgery = {}
@@ -49,11 +49,13 @@ function surgery.open(graph)
     if list[1] == "prunelua-graph" then self.head = line
     elseif list[1] == "module" then self.modules[#self.modules + 1] = line
     elseif list[1] == "input" then
-      self.inputs[#self.inputs + 1] = { kind = "input", line = line, shape = inputs[#self.inputs + 1].shape }
+      self.inputs[#self.inputs + 1] = { kind = "input", line = line, shape = inputs[#self.inputs + 1].shape,
+        number = inputs[#self.inputs + 1].number }
       values[#values + 1] = self.inputs[#self.inputs]
     elseif list[1] == "tensor" then
       local known = tensors[list[3]]
-      self.tensors[#self.tensors + 1] = { kind = list[2], name = list[3], tensor = known.tensor, shape = known.shape }
+      self.tensors[#self.tensors + 1] = { kind = list[2], name = list[3], tensor = known.tensor, shape = known.shape,
+        number = known.number }
       values[#values + 1] = self.tensors[#self.tensors]
     elseif list[1] == "node" then
       read_node(self, list, values, #described[#self.nodes + 1].outputs)
@@ -62,7 +64,8 @@ function surgery.open(graph)
     end
   end
   for i, node in ipairs(self.nodes) do
-    for k, value in ipairs(described[i].outputs) do node.outputs[k].shape = value.shape end
+    for k, value in ipairs(described[i].outputs) do node.outputs[k].shape, node.outputs[k].number = value.shape, value.number end
+    node.given = described[i].arguments
   end
   return self
 end

@@ -1,4 +1,4 @@
--- What mends a model after pruning: statistics measured anew.
+-- What mends a model after pruning: statistics measured anew, constants of removed channels folded into the next layer.
 local T = require "testing"
 local prune = require "prune"
 local nn, F = prune.nn, prune.nn.functional
@@ -102,6 +102,171 @@ T.test("batch norm: nothing changes when the data end in an error or the statist
   T.raises(function() prune.repair.batch_norm(nn.Sequential(nn.Linear(3, 4)), batches(1, { 4, 3 })) end, "no batch norm")
   T.raises(function() prune.repair.batch_norm("net", batches(1, { 4, 3 })) end, "must be a module")
   unchanged()
+end)
+
+-- --- folding ----------------------------------------------------------------------------------------------------------
+
+-- Scores that send the given units first: { ["0.weight"] = { 2, 5 } } by the axis that makes them.
+local function first(chosen)
+  return function(group)
+    local score = prune.ones { group:count() }
+    for part in group:parts() do
+      for _, i in ipairs(part.producer and chosen[part.name] or {}) do score[i] = 0 end
+    end
+    return score
+  end
+end
+
+local function fold(net, x, ratio, chosen, option)
+  net:eval()
+  local before = net(x)
+  local plan = prune.structured(net, x, { criterion = first(chosen), ratio = ratio }):apply { fold = option == nil and true or option }
+  return (net(x) - before):abs():amax():item() / before:abs():amax():item(), plan
+end
+
+local function zero(t, ...)
+  prune.no_grad(function(...)
+    for _, i in ipairs { ... } do t[i] = 0 end
+  end, ...)
+end
+
+-- Values of batch norm as training leaves them: scales, shifts and statistics that are not 1 and 0.
+local function stir(net)
+  for name, t in net:named_parameters() do
+    if t:dim() == 1 then t:copy(prune.randn(t:size()) * 0.5 + (name:match "weight" and 1 or 0)) end
+  end
+  for name, t in net:named_buffers() do t:copy(name:match "var" and prune.rand(t:size()) + 0.5 or prune.randn(t:size())) end
+  return net:to "f64"
+end
+
+T.test("fold: scale 0 and shift above 0, or weights 0 and a bias: the output stays; into a bias, a running mean, through flatten", function()
+  local function build()
+    prune.seed(11)
+    local net = stir(nn.Sequential(nn.Conv2d(2, 6, 3, { bias = false }), nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, 4, 3), nn.SiLU(),
+      nn.Conv2d(4, 3, 3, { bias = false }), nn.BatchNorm2d(3), nn.Sigmoid(), nn.Flatten(), nn.Linear(12, 5)))
+    zero(net[2].weight, 2, 5)
+    zero(net[4].weight, 1)
+    zero(net[7].weight, 2)
+    prune.no_grad(function() net[2].bias[2] = 0.7 net[2].bias[5] = 1.2 net[4].bias[1] = -0.8 end)
+    return net, prune.randn({ 3, 2, 8, 8 }):to "f64"
+  end
+  local gone = { ["0.weight"] = { 2, 5 }, ["3.weight"] = { 1 }, ["5.weight"] = { 2 } }
+  local net, x = build()
+  local difference, plan = fold(net, x, 0.34, gone)
+  T.close(difference, 0, 1e-12)
+  T.equal({ #plan.repairs, plan.repairs[1].into, plan.repairs[2].into, plan.repairs[3].channels }, { 3, "bias", "running mean", 4 })
+  for _, line in ipairs(plan.repairs) do T.equal(line.exact, true) end
+  assert(tostring(plan):find("folded: 2 channels of '3' into its bias, exactly", 1, true), tostring(plan))
+  net, x = build()
+  assert(fold(net, x, 0.34, gone, false) > 0.05, "without folding the output must move, or this test shows nothing")
+end)
+
+T.test("fold: residual streams, depthwise and grouped convolutions hand their constants on", function()
+  prune.seed(12)
+  local Block = nn.module("Block", function(self)
+    self.a, self.b = nn.Conv2d(3, 8, 1, { bias = false }), nn.BatchNorm2d(8)
+    self.c, self.d = nn.Conv2d(8, 8, 1, { bias = false }), nn.BatchNorm2d(8)
+    self.e = nn.Conv2d(8, 8, 1, { groups = 8 })
+    self.f = nn.Conv2d(8, 4, 1, { groups = 2 })
+    self.g = nn.Conv2d(4, 2, 1)
+  end)
+  function Block:forward(x)
+    x = F.relu(self.b(self.a(x)))
+    x = F.relu(x + self.d(self.c(x)))
+    return self.g(F.relu(self.f(F.relu(self.e(x)))))
+  end
+  local net, x = stir(Block()), prune.randn({ 2, 3, 4, 4 }):to "f64"
+  for _, i in ipairs { 2, 6 } do -- position 2 of both groups
+    zero(net.b.weight, i)
+    zero(net.d.weight, i)
+    prune.no_grad(function() net.b.bias[i] = 0.4 net.e.bias[i] = 1 end)
+  end
+  local difference, plan = fold(net, x, 0.25, { ["a.weight"] = { 2 } })
+  T.equal(net.a.weight:size(1), 6)
+  T.close(difference, 0, 1e-12)
+  local into = {}
+  for _, line in ipairs(plan.repairs) do into[line.path] = line.into or line.reason end
+  T.equal({ into.c, into.f }, { "running mean", "bias" })
+end)
+
+T.test("fold: a channel that was not constant is replaced by act(bias), or act(beta) behind a batch norm", function()
+  prune.seed(13)
+  local net = stir(nn.Sequential(nn.Linear(3, 6), nn.Tanh(), nn.Linear(6, 6, { bias = true }), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, 2)))
+  net:eval()
+  local copy, x = net:clone(), prune.randn({ 5, 3 }):to "f64"
+  local _, plan = fold(net, x, 0.34, { ["0.weight"] = { 1, 4 }, ["2.weight"] = { 2, 3 } })
+  local hidden = F.tanh(copy[1](x)):detach():clone()
+  for _, k in ipairs { 1, 4 } do hidden[{ {}, k }] = F.tanh(copy[1].bias[k]):item() end
+  local second = F.relu(copy[4](copy[3](hidden))):detach():clone()
+  for _, k in ipairs { 2, 3 } do second[{ {}, k }] = F.relu(copy[4].bias[k]):item() end
+  T.close(net(x), copy[6](second), 1e-12)
+  T.equal({ plan.repairs[1].exact, plan.repairs[2].exact }, { false, false })
+end)
+
+T.test("fold: what padding spoils is left and told, or taken from the middle when asked; a constant of 0 needs nothing", function()
+  local function build(shift)
+    prune.seed(14)
+    local net = stir(nn.Sequential(nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 3, 3, { padding = 1 })))
+    zero(net[2].weight, 3)
+    prune.no_grad(function() net[2].bias[3] = shift end)
+    return net, prune.randn({ 2, 2, 9, 9 }):to "f64"
+  end
+  local net, x = build(0.6)
+  local _, plan = fold(net, x, 0.25, { ["0.weight"] = { 3 } })
+  assert(plan.repairs[1].reason:find "padding", tostring(plan))
+  net, x = build(0.6)
+  net:eval()
+  local before = net(x)
+  fold(net, x, 0.25, { ["0.weight"] = { 3 } }, "interior")
+  local middle = (net(x) - before)[{ {}, {}, { 2, 6 }, { 2, 6 } }]
+  T.close(middle:abs():amax():item(), 0, 1e-12)
+  net, x = build(-0.6)
+  local difference
+  difference, plan = fold(net, x, 0.25, { ["0.weight"] = { 3 } })
+  T.close(difference, 0, 1e-12)
+  T.equal(#plan.repairs, 0)
+end)
+
+T.test("fold: no place to put it, a layer that runs twice, a gate from the input: told, and nothing is made up", function()
+  prune.seed(15)
+  local bare = stir(nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2, { bias = false })))
+  prune.no_grad(function() bare[1].bias[2] = 1 end)
+  local _, plan = fold(bare, prune.randn({ 4, 3 }):to "f64", 0.25, { ["0.weight"] = { 2 } })
+  assert(plan.repairs[1].reason:find "give it a bias", tostring(plan))
+  local Gate = nn.module("Gate", function(self) self.a, self.b, self.c = nn.Linear(3, 4), nn.Linear(3, 1), nn.Linear(4, 2) end)
+  function Gate:forward(x) return self.c(F.relu(self.a(x) + 2) * self.b(x)) end
+  _, plan = fold(stir(Gate()), prune.randn({ 4, 3 }):to "f64", 0.25, { ["a.weight"] = { 2 } })
+  assert(plan.repairs[1].reason:find "depends on the input", tostring(plan))
+  local Twice = nn.module("Twice", function(self) self.a, self.b, self.c = nn.Linear(3, 4), nn.Linear(3, 4), nn.Linear(4, 2) end)
+  function Twice:forward(x) return self.c(F.relu(self.a(x) + 2)) + self.c(F.relu(self.b(x) + 3)) end
+  local net = stir(Twice())
+  local bias = net.c.bias:clone()
+  _, plan = fold(net, prune.randn({ 4, 3 }):to "f64", 0.25, { ["a.weight"] = { 2 } })
+  assert(plan.repairs[1].reason:find "more than once", tostring(plan))
+  T.equal(net.c.bias:equal(bias), true)
+end)
+
+T.test("fold: random numbers, and everything when the removal fails, stay as they were; the option is checked", function()
+  prune.seed(16)
+  local net = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 3))
+  local plan = prune.structured(net, { 4 }, { ratio = 0.5 })
+  T.raises(function() plan:apply { fold = "inside" } end, 'fold is true, false or "interior", got inside')
+  T.raises(function() plan:apply { folds = true } end, "did you mean 'fold'")
+  prune.seed(17)
+  plan:apply { fold = true }
+  local after = prune.rand { 3 }
+  prune.seed(17)
+  T.equal(after:equal(prune.rand { 3 }), true)
+  local Fixed = nn.module("Fixed", function(self) self.a, self.b = nn.Linear(4, 6), nn.Linear(6, 3) end)
+  function Fixed:forward(x)
+    local y = F.tanh(self.a(x))
+    if y:size(2) ~= 6 then error "six or nothing" end
+    return self.b(y)
+  end
+  local fixed = Fixed()
+  local bias, weight = fixed.b.bias:clone(), fixed.a.weight:clone()
+  T.raises(function() prune.structured(fixed, { 4 }, { ratio = 0.5 }):apply { fold = true } end, "six or nothing")
+  T.equal(fixed.b.bias:equal(bias) and fixed.a.weight:equal(weight), true)
 end)
 
 T.done()

@@ -1,0 +1,42 @@
+-- removal.lua - repairs that go with a removal: worked out on a smaller copy before, put into the model after, so that a failure changes
+-- nothing.
+local fold = require "prune.repair.fold"
+
+local removal = {}
+
+local function fold_text(line)
+  local count = line.channels == 1 and "1 channel" or line.channels .. " channels"
+  if line.reason then return ("not folded: %s of '%s': %s"):format(count, line.path, line.reason) end
+  return ("folded: %s of '%s' into its %s%s"):format(count, line.path, line.into, line.exact and ", exactly" or "")
+end
+
+--- Work out repairs.
+-- @param traced graph, before the removal
+-- @param units list of numbers: what is to go
+-- @param options { fold = false, true or "interior" }
+-- @return function to call after the removal: it writes the new values and returns a list of what was done, each with a text
+function removal.prepare(traced, units, o)
+  local small, report, changed = traced:copy(), {}, {}
+  local tensors = {}
+  for _, value in ipairs(small:tensors()) do tensors[value.name] = value.tensor end
+  if o.fold then
+    local deltas, lines = fold.plan(traced, units, { interior = o.fold == "interior" })
+    for name, delta in pairs(deltas) do
+      tensors[name]:copy(tensors[name]:to "f64" + delta)
+      changed[name] = true
+    end
+    for _, line in ipairs(lines) do
+      line.text = fold_text(line)
+      report[#report + 1] = line
+    end
+  end
+  small:remove_units(units)
+  return function()
+    for _, value in ipairs(traced:tensors()) do
+      if changed[value.name] then value.tensor:copy(tensors[value.name]) end
+    end
+    return report
+  end
+end
+
+return removal
