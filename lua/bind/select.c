@@ -64,10 +64,15 @@ void bind_read_options(lua_State *L, int index, const char *what, const pr_arg_s
       args[a].given = true;
       if (spec->kind == PR_ARG_CHOICE)
         args[a].integer = read_choice(L, what, spec, luaL_checkstring(L, -1));
+      else if (spec->kind == PR_ARG_BOOL && type != LUA_TBOOLEAN)
+        bind_error(L, "%s: option '%s' must be true or false, got %s", what, spec->name,
+                   luaL_typename(L, -1));
       else if (spec->kind == PR_ARG_BOOL)
         args[a].integer = lua_toboolean(L, -1);
       else if (type != LUA_TNUMBER)
         bind_error(L, "%s: option '%s' must be a number, got %s", what, spec->name, luaL_typename(L, -1));
+      else if (spec->kind == PR_ARG_INT && !lua_isinteger(L, -1))
+        bind_error(L, "%s: option '%s' must be an integer, got %g", what, spec->name, lua_tonumber(L, -1));
       else
         args[a].real = lua_tonumber(L, -1), args[a].integer = (int64_t)args[a].real;
     }

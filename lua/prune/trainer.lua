@@ -23,7 +23,8 @@ end
 --   loss: function(output, labels) -> scalar tensor (default: cross entropy);
 --   metrics: { name = function(output, labels) -> number summed over the batch } (default: accuracy);
 --   step: function(trainer, x, y) -> loss tensor or number, output: a whole training step of one's own;
---   regularizer: object with apply(net, step), acts between backward and step; schedule: function(epoch from 0) -> factor of the rate;
+--   regularizer: object with apply(net, step), acts between backward and step (with state() and load_state(state), if it has any that
+--   checkpoints must keep); schedule: function(epoch from 0) -> factor of the rate;
 --   distill: { teacher = module, temperature = 4, weight = 0.5 }: knowledge distillation, the loss becomes (1 - weight) loss + weight
 --   T^2 KL(softmax(teacher / T) || softmax(model / T)) (Hinton et al. 2015); the teacher stays as it is;
 --   accumulate: batches per optimiser step (1); clip: largest gradient norm;
@@ -281,8 +282,11 @@ local function write_metrics(self, name, history)
   util.write_file(path, table.concat(lines, "\n") .. "\n")
 end
 
+local function state_of(object) return object and object.state and object.load_state and object:state() or nil end
+
 local function save(self, name, train, state)
   state.data = train.state and train.restore and train:state() or nil
+  state.regularizer = state_of(self.regularizer)
   require("prune.checkpoint").write(checkpoint_of(self, name), self.net, { optimizer = self.optimizer, progress = state, partial = true })
 end
 
@@ -295,6 +299,7 @@ local function load(self, name, train)
   local state, differences = require("prune.checkpoint").restore(path, self.net, self.optimizer)
   if type(state) ~= "table" or not state.history then error(("%s is not a checkpoint of a training stage"):format(path), 0) end
   if state.data and train.restore then train:restore(state.data) end
+  if state.regularizer and self.regularizer then self.regularizer:load_state(state.regularizer) end
   if not self.quiet then
     local where = state.batch > 0 and ("goes on in epoch %d after %d batches"):format(state.epoch, state.batch)
       or ("epoch %d is done"):format(state.epoch - 1)

@@ -73,7 +73,7 @@ local function training(o)
   local net = Net()
   local optimizer = optimizers[o.optimizer or "sgd"](net)
   local trainer = prune.Trainer(net, { optimizer = optimizer, out = o.out, quiet = true, schedule = function(epoch) return 0.5 ^ epoch end,
-    metrics = { accuracy = accuracy(net, o.stop) }, accumulate = o.accumulate })
+    metrics = { accuracy = accuracy(net, o.stop) }, accumulate = o.accumulate, regularizer = o.regularizer and o.regularizer() })
   local history = trainer:fit(train, { name = "train", epochs = 2, validate = test, resume = o.resume })
   if o.remove then
     prune.structured(net, train.shape, { ratio = 0.5 }):apply()
@@ -130,6 +130,18 @@ T.test("stopped before and behind a pruning step and resumed, it ends with the s
       end
       T.equal(rows_of(folder), { "stage,epoch", "train,1", "train,2", "tune,1" })
     end
+  end
+end)
+
+T.test("what a regulariser keeps from step to step goes on where it was", function()
+  local function growing() return prune.regularizer.growing_reg { strength = 1e-3, delta = 0.2, every = 3 } end
+  local expected, history = training { regularizer = growing }
+  for _, stop in ipairs { 1, 5 } do
+    local folder = new_folder()
+    T.raises(function() training { regularizer = growing, out = folder, stop = stop } end, "interrupted")
+    local state, rows = training { regularizer = growing, out = folder, resume = true, seed = 7 }
+    T.equal(state, expected)
+    T.equal(rows, history)
   end
 end)
 
