@@ -78,10 +78,12 @@ static pr_status infer(pr_call *c, int space) {
 static pr_status infer1(pr_call *c) { return infer(c, 1); }
 static pr_status infer2(pr_call *c) { return infer(c, 2); }
 
-/* |Y| times the taps of one output: input channels per group times kernel size. */
+/* |Y| times the taps of one output: input channels per group times kernel size; a bias is one more, as in
+ * linear. */
 static int64_t macs(const pr_call *c) {
   const pr_tensor *weight = c->in[WEIGHT];
-  return weight->shape[0] ? pr_numel(c->out[Y]) * (pr_numel(weight) / weight->shape[0]) : 0;
+  if (!weight->shape[0]) return 0;
+  return pr_numel(c->out[Y]) * (pr_numel(weight) / weight->shape[0] + (c->in[BIAS] != NULL));
 }
 
 static int64_t groups_of(const pr_coupling *k) {
@@ -195,7 +197,8 @@ static pr_status transposed_infer2(pr_call *c) { return transposed_infer(c, 2); 
 
 static int64_t transposed_macs(const pr_call *c) {
   const pr_tensor *weight = c->in[WEIGHT];
-  return weight->shape[0] ? pr_numel(c->in[X]) * (pr_numel(weight) / weight->shape[0]) : 0;
+  int64_t bias = c->in[BIAS] ? pr_numel(c->out[Y]) : 0;
+  return bias + (weight->shape[0] ? pr_numel(c->in[X]) * (pr_numel(weight) / weight->shape[0]) : 0);
 }
 
 static void transposed_couple(pr_coupling *k) {

@@ -327,7 +327,7 @@ end
 --- Sizes and costs of a model.
 -- @param net a module
 -- @param shape input without the batch
--- @return table: params, buffers, macs (convolutions, linear layers with bias, matrix products; per sample), macs_ptflops (ptflops' convention:
+-- @return table: params, buffers, macs (convolutions and linear layers with bias, matrix products; per sample), macs_ptflops (ptflops' convention:
 -- also norms, activations, pooling), sparsity (share of zeros among weights of more than one dimension)
 function graph.profile(net, shape)
   local macs, macs_ptflops, params, buffers = graph.graph(net, shape):cost()

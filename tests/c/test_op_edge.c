@@ -429,7 +429,11 @@ static void costs_are_products_of_sizes(void **state) {
   assert_int_equal(MACS("conv2d", "padding=1", "2x3x5x4", "7x3x3x3"), 2 * 7 * 5 * 4 * 3 * 9);
   assert_int_equal(MACS("conv2d", "padding=1", "2x6x5x4", "6x1x3x3"), 2 * 6 * 5 * 4 * 9);
   assert_int_equal(MACS("conv_transpose2d", "stride=2", "2x3x5x4", "3x7x2x2"), 2 * 3 * 5 * 4 * 7 * 4);
+  assert_int_equal(MACS("conv2d", "padding=1", "2x3x5x4", "7x3x3x3", "7"), 2 * 7 * 5 * 4 * (3 * 9 + 1));
+  assert_int_equal(MACS("conv_transpose2d", "stride=2", "2x3x5x4", "3x7x2x2", "7"),
+                   2 * 3 * 5 * 4 * 7 * 4 + 2 * 7 * 10 * 8);
   assert_int_equal(MACS("linear", "", "2x3x5", "7x5"), 2 * 3 * 5 * 7);
+  assert_int_equal(MACS("linear", "", "2x3x5", "7x5", "7"), 2 * 3 * 7 * (5 + 1));
   assert_int_equal(MACS("matmul", "", "2x3x5", "5x7"), 2 * 3 * 5 * 7);
   assert_int_equal(MACS("scaled_dot_product_attention", "", "2x3x5", "2x4x5", "2x4x6"), 2 * 3 * 4 * (5 + 6));
   assert_int_equal(MACS("lstm", "", "2x3x5", "8x5", "8x2"), 2 * 3 * 8 * (5 + 2));

@@ -132,7 +132,8 @@ T.test("load_state_dict is strict, says everything that is wrong, and changes no
 end)
 
 T.test("train and eval reach every module; dropout and batch norm follow", function()
-  local net = nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.9), nn.Sequential(nn.BatchNorm1d(4)))
+  local net = nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.5), nn.Sequential(nn.BatchNorm1d(4)))
+  prune.seed(1)
   net:eval()
   T.equal(net[3][1].training, false)
   local x = prune.randn { 8, 4 }

@@ -5,7 +5,9 @@ local core = require "prune.core"
 
 -- name -> file of this folder
 local files = {
-  cnn = "cnn", lenet = "cnn",
+  alexnet = "alexnet", cnn = "cnn", densenet121 = "densenet", efficientnet_b0 = "efficientnet", googlenet = "googlenet",
+  inception_v3 = "inception", lenet = "cnn", mnasnet1_0 = "mnasnet", mobilenet_v2 = "mobilenet_v2", mobilenet_v3_large = "mobilenet_v3",
+  mobilenet_v3_small = "mobilenet_v3", regnet_x_400mf = "regnet", shufflenet_v2_x1_0 = "shufflenet", squeezenet1_1 = "squeezenet",
   resnet18 = "resnet", resnet34 = "resnet", resnet50 = "resnet", resnet101 = "resnet", resnext50_32x4d = "resnet",
   wide_resnet50_2 = "resnet",
   resnet20 = "resnet_cifar", resnet56 = "resnet_cifar",

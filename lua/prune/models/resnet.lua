@@ -1,6 +1,6 @@
 -- resnet.lua - residual networks (He et al. 2015), ResNeXt (Xie et al. 2017), wide ResNet (Zagoruyko and Komodakis 2016).
 local nn = require "prune.nn"
-local options = require "prune.options"
+local block = require "prune.models.block"
 local F = nn.functional
 
 local function conv(inputs, outputs, kernel, given)
@@ -32,11 +32,11 @@ function BasicBlock:forward(x)
   return self.relu(y + identity)
 end
 
-local Bottleneck = nn.module("Bottleneck", function(self, inputs, planes, stride, o)
-  local width = planes * o.width_per_group // 64 * o.groups
+local Bottleneck = nn.module("Bottleneck", function(self, inputs, planes, stride, how)
+  local width = planes * how.width_per_group // 64 * how.groups
   self.conv1 = conv(inputs, width, 1)
   self.bn1 = nn.BatchNorm2d(width)
-  self.conv2 = conv(width, width, 3, { stride = stride, groups = o.groups })
+  self.conv2 = conv(width, width, 3, { stride = stride, groups = how.groups })
   self.bn2 = nn.BatchNorm2d(width)
   self.conv3 = conv(width, planes * 4, 1)
   self.bn3 = nn.BatchNorm2d(planes * 4)
@@ -53,7 +53,8 @@ function Bottleneck:forward(x)
   return self.relu(y + identity)
 end
 
-local ResNet = nn.module("ResNet", function(self, block, layers, o)
+local ResNet = nn.module("ResNet", function(self, o, Block, layers, groups, width)
+  local how = { groups = groups or 1, width_per_group = width or 64 }
   self.conv1 = conv(o.channels, 64, 7, { stride = 2 })
   self.bn1 = nn.BatchNorm2d(64)
   self.relu = nn.ReLU()
@@ -62,14 +63,13 @@ local ResNet = nn.module("ResNet", function(self, block, layers, o)
   for stage, count in ipairs(layers) do
     local planes, blocks = 64 << (stage - 1), nn.Sequential()
     for i = 1, count do
-      blocks:append(block(inputs, planes, i == 1 and stage > 1 and 2 or 1, o))
-      inputs = planes * block.expansion
+      blocks:append(Block(inputs, planes, i == 1 and stage > 1 and 2 or 1, how))
+      inputs = planes * Block.expansion
     end
     self["layer" .. stage] = blocks
   end
   self.avgpool = nn.AdaptiveAvgPool2d(1)
   self.fc = nn.Linear(inputs, o.classes)
-  for c in self:each "Conv2d" do nn.init.kaiming_normal(c.weight, { mode = "fan_out" }) end
 end)
 
 function ResNet:forward(x)
@@ -78,13 +78,7 @@ function ResNet:forward(x)
   return self.fc(F.flatten(self.avgpool(x), 2))
 end
 
-local function builder(name, block, layers, groups, width)
-  return function(given)
-    local o = options.check("prune.models." .. name, given, { classes = 1000, channels = 3 })
-    o.groups, o.width_per_group = groups or 1, width or 64
-    return ResNet(block, layers, o)
-  end
-end
+local function builder(name, ...) return block.model(name, ResNet, { Conv2d = block.fan_out }, {}, ...) end
 
 return {
   --- ResNet-18: 8 basic blocks of two 3x3 convolutions in 4 stages (He et al. 2015); 7x7 stride 2 and max-pooling before them.

@@ -19,12 +19,20 @@ attention.MultiheadAttention = Module.class("MultiheadAttention", function(self,
   options.count("nn.MultiheadAttention", "heads", heads)
   if width % heads ~= 0 then error(("nn.MultiheadAttention: width %d is not a multiple of %d heads"):format(width, heads), 3) end
   self.in_proj_weight = core.parameter(core.empty { 3 * width, width })
-  if o.bias then self.in_proj_bias = core.parameter(core.zeros { 3 * width }) end
-  self.out_proj = linear.Linear(width, width, { bias = o.bias })
+  if o.bias then self.in_proj_bias = core.parameter(core.empty { 3 * width }) end
+  self.out_proj = initializer.skip(linear.Linear, width, width, { bias = o.bias })
   self._heads, self._scale, self._causal, self._dropout = heads, 1 / math.sqrt(width // heads), o.is_causal, o.dropout
-  initializer.xavier_uniform(self.in_proj_weight)
-  if o.bias then self.out_proj.bias:fill(0) end
+  initializer.begin(self)
 end)
+
+function attention.MultiheadAttention:reset()
+  self.out_proj:reset()
+  initializer.xavier_uniform(self.in_proj_weight)
+  if self.in_proj_bias then
+    self.in_proj_bias:fill(0)
+    self.out_proj.bias:fill(0)
+  end
+end
 
 -- [batch, n, heads * d] -> [batch, heads, n, d]
 local function to_heads(x, heads) return F.permute(F.unflatten(x, { dim = 3, sizes = { heads, -1 } }), { 1, 3, 2, 4 }) end

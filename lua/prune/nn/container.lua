@@ -23,10 +23,10 @@ function container.Sequential:forward(x)
   return x
 end
 
---- Add a module at the end.
--- @param module
+--- Add modules at the end.
+-- @param ... modules
 -- @return the container
-function container.Sequential:append(module) return append(self, "Sequential:append", module) end
+function container.Sequential:append(...) return append(self, "Sequential:append", ...) end
 
 --- A list of modules for a forward function of one's own.
 -- @param list table of modules (or the modules themselves)
@@ -36,9 +36,9 @@ container.ModuleList = Module.class("ModuleList", function(self, ...)
   else append(self, "nn.ModuleList", ...) end
 end)
 
---- Add a module at the end.
--- @param module
+--- Add modules at the end.
+-- @param ... modules
 -- @return the container
-function container.ModuleList:append(module) return append(self, "ModuleList:append", module) end
+function container.ModuleList:append(...) return append(self, "ModuleList:append", ...) end
 
 return container

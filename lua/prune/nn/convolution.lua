@@ -37,7 +37,7 @@ local function make(self, where, rank, transposed, inputs, outputs, kernel, give
   self._options = { stride = o.stride, padding = o.padding, dilation = o.dilation, groups = o.groups }
   if transposed then self._options.output_padding = o.output_padding end
   self._kernel = kernel
-  self:reset()
+  initializer.begin(self)
 end
 
 local function reset(self)

@@ -1,5 +1,6 @@
 -- initializer.lua - how parameters begin. Each fills a tensor in place and returns it.
 local core = require "prune.core"
+local options = require "prune.options"
 
 local initializer = {}
 
@@ -57,14 +58,33 @@ function initializer.constant(t, value)
   return t:fill(value)
 end
 
---- He et al. 2015: normal with standard deviation gain / sqrt(fan), gain sqrt(2) for ReLU.
--- @param t tensor of two or more dimensions, filled in place
--- @param options { mode = "fan_in" or "fan_out" }
--- @return t
-function initializer.kaiming_normal(t, options)
+-- Gain and fan of the rules of He et al.: for ReLU and the fan in unless told otherwise.
+local function he(where, t, given)
+  local o = options.check(where, given, { mode = "fan_in", gain = math.sqrt(2) })
+  if o.mode ~= "fan_in" and o.mode ~= "fan_out" then
+    error(('%s: mode is "fan_in" or "fan_out", got %s'):format(where, tostring(o.mode)), 3)
+  end
   local fan_in, fan_out = fans(t)
-  local fan = options and options.mode == "fan_out" and fan_out or fan_in
-  return initializer.normal(t, 0, math.sqrt(2 / fan))
+  return o.gain, o.mode == "fan_out" and fan_out or fan_in
+end
+
+--- He et al. 2015: normal with standard deviation gain / sqrt(fan); the gain of ReLU is sqrt(2).
+-- @param t tensor of two or more dimensions, filled in place
+-- @param options { mode = "fan_in" or "fan_out", gain = sqrt(2) }
+-- @return t
+function initializer.kaiming_normal(t, given)
+  local gain, fan = he("nn.init.kaiming_normal", t, given)
+  return initializer.normal(t, 0, gain / math.sqrt(fan))
+end
+
+--- He et al. 2015: uniform within gain sqrt(3 / fan); the gain of ReLU is sqrt(2).
+-- @param t tensor of two or more dimensions, filled in place
+-- @param options { mode = "fan_in" or "fan_out", gain = sqrt(2) }
+-- @return t
+function initializer.kaiming_uniform(t, given)
+  local gain, fan = he("nn.init.kaiming_uniform", t, given)
+  local bound = gain * math.sqrt(3 / fan)
+  return initializer.uniform(t, -bound, bound)
 end
 
 --- PyTorch's default of convolutions and linear layers: uniform within 1 / sqrt(fan in).
@@ -83,6 +103,34 @@ function initializer.xavier_uniform(t)
   local fan_in, fan_out = fans(t)
   local bound = math.sqrt(6 / (fan_in + fan_out))
   return initializer.uniform(t, -bound, bound)
+end
+
+-- --- when ----------------------------------------------------------------------------------------------------------
+
+local skipping = 0
+
+--- Run f without giving the layers that it makes their initial values: for a model whose values are set right afterwards, which are
+-- undefined until then. Layers' reset fills them.
+-- @param f function
+-- @param ... its arguments
+-- @return the results of f
+-- @usage local net = nn.init.skip(prune.models.vgg16, { classes = 10 })
+function initializer.skip(f, ...)
+  skipping = skipping + 1
+  local results = table.pack(pcall(f, ...))
+  skipping = skipping - 1
+  if not results[1] then error(results[2], 0) end
+  return table.unpack(results, 2, results.n)
+end
+
+--- Are new layers left without initial values now?
+-- @return boolean
+function initializer.skipped() return skipping > 0 end
+
+--- Give a new layer its initial values, unless they are skipped: what constructors of layers call at their end.
+-- @param layer has a method reset
+function initializer.begin(layer)
+  if skipping == 0 then layer:reset() end
 end
 
 initializer.fans = fans

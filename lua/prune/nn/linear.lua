@@ -14,7 +14,7 @@ linear.Linear = Module.class("Linear", function(self, inputs, outputs, given)
   local o = options.check("nn.Linear", given, { bias = true })
   self.weight = core.parameter(core.empty { outputs, inputs })
   if o.bias then self.bias = core.parameter(core.empty { outputs }) end
-  self:reset()
+  initializer.begin(self)
 end)
 
 function linear.Linear:reset()
@@ -32,7 +32,7 @@ end
 -- @param count, width
 linear.Embedding = Module.class("Embedding", function(self, count, width)
   self.weight = core.parameter(core.empty { count, width })
-  self:reset()
+  initializer.begin(self)
 end)
 
 function linear.Embedding:reset() initializer.normal(self.weight) end

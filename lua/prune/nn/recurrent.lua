@@ -31,7 +31,7 @@ local function class(name, gates, operator)
         end
       end
     end
-    self:reset()
+    initializer.begin(self)
   end)
 
   function Class:reset()
