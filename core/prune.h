@@ -20,6 +20,7 @@
 #include "optim/optim.h"
 #include "prune/criterion.h"
 #include "prune/mask.h"
+#include "prune/pattern.h"
 #include "prune/pruning.h"
 #include "prune/removal.h"
 #include "prune/select.h"

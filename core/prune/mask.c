@@ -1,9 +1,10 @@
-/* mask.c - masks are made beside the parameters' own and put in place when nothing can fail any more. */
+/* mask.c - single entries, slices, and masks of the user. draft.c has what all masks share. */
 #include "prune/mask.h"
 
 #include "autograd/parameter.h"
 #include "base/memory.h"
 #include "base/random.h"
+#include "prune/draft.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -11,73 +12,18 @@
 
 enum { PARALLEL_FROM = 1 << 16 };
 
-/* --- one parameter's new mask ------------------------------------------------------------------------------------- */
-
-typedef struct draft {
-  pr_tensor *parameter; /* borrowed */
-  pr_tensor *mask;      /* row-major f32; the parameter's own where no one else can see it */
-  pr_tensor *score;     /* row-major f32 or f64 */
-} draft;
-
-static void drafts_free(draft *d, int n) {
-  for (int i = 0; i < n; i++) pr_release(d[i].mask), pr_release(d[i].score);
-}
-
-static pr_status check(const pr_tensor *t, int i, int n) {
-  char which[64] = "the tensor";
-  if (n > 1) snprintf(which, sizeof which, "tensor %lld of the list", PR_INDEX(i));
-  if (!t->parameter || t->parameter->is_buffer)
-    return pr_fail(PR_ERR_ARGUMENT, "%s is not a parameter; only parameters of a module can be masked",
-                   which);
-  if (!t->storage || t->device != PR_CPU)
-    return pr_fail(PR_ERR_STATE, "%s is on device %s; masks are made on the CPU", which,
-                   pr_device_name(t->device));
-  return PR_OK;
-}
-
-/* The mask to write into. A mask that someone else holds (a script that read t.mask) is left to him. */
-static pr_tensor *draft_mask(const pr_tensor *t) {
-  pr_tensor *own = t->parameter->mask;
-  if (!own) return pr_tensor_full(PR_F32, PR_CPU, t->dim, t->shape, 1);
-  if (own->refs == 1 && own->storage->refs == 1 && pr_is_contiguous(own)) return pr_retain(own);
-  pr_tensor *copy = pr_tensor_new(PR_F32, PR_CPU, t->dim, t->shape);
-  if (copy && pr_copy(copy, own)) pr_release(copy), copy = NULL;
-  return copy;
-}
-
-static void commit(draft *d) {
-  pr_parameter *p = d->parameter->parameter;
-  if (p->mask == d->mask) {
-    prT_touch(p->mask);
-  } else {
-    pr_release(p->mask);
-    p->mask = pr_retain(d->mask);
-  }
-  pr_release(p->masked);
-  p->masked = NULL;
-  prT_touch(d->parameter); /* what reading gives has changed: older tapes are stale */
-}
-
 /* --- scores -------------------------------------------------------------------------------------------------------- */
-
-/* Row-major, f64 when `wide`, else f32. */
-static pr_tensor *as_numbers(const pr_tensor *t, bool wide) {
-  pr_tensor *converted = pr_to_dtype((pr_tensor *)t, wide ? PR_F64 : PR_F32);
-  pr_tensor *flat = converted ? pr_contiguous(converted) : NULL;
-  pr_release(converted);
-  return flat;
-}
 
 /* Of the value's dense part: dead entries take no part in an unstructured choice, so their scores do not
  * matter. */
-static pr_status draft_score(draft *d, const pr_tensor *given, bool wide) {
-  d->score = as_numbers(given ? given : d->parameter, wide);
+static pr_status draft_score(prP_draft *d, const pr_tensor *given, bool wide) {
+  d->score = prP_numbers(given ? given : d->parameter, wide);
   return d->score ? PR_OK : pr_error_last()->code;
 }
 
 /* 32 random bits as the bits of an f32: selection looks at bits only. `first`: index of the first entry among
  * all. */
-static pr_status draft_random(draft *d, uint64_t step, uint64_t first) {
+static pr_status draft_random(prP_draft *d, uint64_t step, uint64_t first) {
   const pr_tensor *t = d->parameter;
   if (!(d->score = pr_tensor_new(PR_F32, PR_CPU, t->dim, t->shape))) return PR_ERR_MEMORY;
   int64_t n = pr_numel(t);
@@ -92,26 +38,14 @@ static pr_status draft_random(draft *d, uint64_t step, uint64_t first) {
   return PR_OK;
 }
 
-static pr_status check_scores(const pr_tensor *t, const pr_tensor *scores) {
-  char a[PR_SHAPE_TEXT], b[PR_SHAPE_TEXT];
-  if (!scores) return PR_OK;
-  if (!pr_same_shape(t, scores))
-    return pr_fail(PR_ERR_SHAPE, "the scores have shape %s, the parameter %s", pr_shape_text(scores, a),
-                   pr_shape_text(t, b));
-  if (scores->storage && scores->device == PR_CPU) return PR_OK;
-  return pr_fail(PR_ERR_STATE, "the scores have no values (device %s)", pr_device_name(scores->device));
-}
-
 /* --- entries --------------------------------------------------------------------------------------------------------- */
 
-static bool is_wide(const pr_tensor *t) { return t->dtype != PR_F32 && t->dtype != PR_BF16; }
-
-static pr_status make_drafts(draft *d, pr_tensor *const *parameter, pr_tensor *const *scores, int n,
+static pr_status make_drafts(prP_draft *d, pr_tensor *const *parameter, pr_tensor *const *scores, int n,
                              pr_mask_method method, bool wide) {
   uint64_t step = method == PR_MASK_RANDOM ? prB_next_step() : 0, first = 0;
   for (int i = 0; i < n; i++) {
     d[i].parameter = parameter[i];
-    if (!(d[i].mask = draft_mask(parameter[i]))) return pr_error_last()->code;
+    if (!(d[i].mask = prP_draft_mask(parameter[i]))) return pr_error_last()->code;
     if (method == PR_MASK_RANDOM)
       PR_TRY(draft_random(&d[i], step, first));
     else
@@ -128,16 +62,13 @@ pr_status pr_mask_unstructured(pr_tensor *const *parameter, pr_tensor *const *sc
   PR_TRY(pr_amount_check(amount));
   if (gone) *gone = 0;
   if (n == 0) return PR_OK;
+  PR_TRY(prP_check_distinct(parameter, n));
   for (int i = 0; i < n; i++) {
-    PR_TRY(check(parameter[i], i, n));
-    PR_TRY(check_scores(parameter[i], scores ? scores[i] : NULL));
-    wide = wide || (method == PR_MASK_LOWEST && is_wide(scores && scores[i] ? scores[i] : parameter[i]));
-    for (int k = 0; k < i; k++)
-      if (parameter[k] == parameter[i])
-        return pr_fail(PR_ERR_ARGUMENT, "parameters %lld and %lld of the list are the same", PR_INDEX(k),
-                       PR_INDEX(i));
+    PR_TRY(prP_check_parameter(parameter[i], i, n));
+    PR_TRY(prP_check_scores(parameter[i], scores ? scores[i] : NULL));
+    wide = wide || (method == PR_MASK_LOWEST && prP_is_wide(scores && scores[i] ? scores[i] : parameter[i]));
   }
-  draft *d = PRB_ARRAY(draft, n);
+  prP_draft *d = PRB_ARRAY(prP_draft, n);
   prP_span *span = PRB_ARRAY(prP_span, n);
   pr_status status = d && span ? make_drafts(d, parameter, scores, n, method, wide) : PR_ERR_MEMORY;
   if (!status) {
@@ -146,21 +77,21 @@ pr_status pr_mask_unstructured(pr_tensor *const *parameter, pr_tensor *const *sc
     status = prP_zero_lowest(span, n, wide, amount, "entries", &count);
   }
   for (int i = 0; i < n && !status; i++)
-    if (count > 0 || !parameter[i]->parameter->mask) commit(&d[i]);
+    if (count > 0 || !parameter[i]->parameter->mask) prP_draft_commit(&d[i]);
   if (gone) *gone = count;
-  if (d) drafts_free(d, n);
+  if (d) prP_drafts_free(d, n);
   PRB_ARRAY_FREE(d, n);
   PRB_ARRAY_FREE(span, n);
   return status;
 }
 
 /* Row-major numbers and a run of ones for each tensor; freed by the caller, also after a failure. */
-static pr_status ones_and_numbers(pr_tensor *const *scores, int n, bool wide, draft *d, prP_span *span) {
+static pr_status ones_and_numbers(pr_tensor *const *scores, int n, bool wide, prP_draft *d, prP_span *span) {
   for (int i = 0; i < n; i++) {
     if (!scores[i]->storage || scores[i]->device != PR_CPU)
       return pr_fail(PR_ERR_STATE, "scores %lld have no values (device %s)", PR_INDEX(i),
                      pr_device_name(scores[i]->device));
-    if (!(d[i].score = as_numbers(scores[i], wide)) ||
+    if (!(d[i].score = prP_numbers(scores[i], wide)) ||
         !(d[i].mask = pr_tensor_full(PR_F32, PR_CPU, scores[i]->dim, scores[i]->shape, 1)))
       return pr_error_last()->code;
     span[i] = (prP_span){ prT_data(d[i].score), prT_data(d[i].mask), pr_numel(scores[i]) };
@@ -173,8 +104,8 @@ pr_status pr_count_lowest(pr_tensor *const *scores, int n, int64_t k, int64_t *c
   int64_t gone;
   bool wide = false;
   PR_TRY(pr_amount_check(&amount));
-  for (int i = 0; i < n; i++) wide = wide || is_wide(scores[i]);
-  draft *d = PRB_ARRAY(draft, n + 1);
+  for (int i = 0; i < n; i++) wide = wide || prP_is_wide(scores[i]);
+  prP_draft *d = PRB_ARRAY(prP_draft, n + 1);
   prP_span *span = PRB_ARRAY(prP_span, n + 1);
   pr_status status = d && span ? ones_and_numbers(scores, n, wide, d, span) : PR_ERR_MEMORY;
   if (!status) status = prP_zero_lowest(span, n, wide, &amount, "scores", &gone);
@@ -182,7 +113,7 @@ pr_status pr_count_lowest(pr_tensor *const *scores, int n, int64_t k, int64_t *c
     counts[i] = 0;
     for (int64_t e = 0; e < span[i].n; e++) counts[i] += span[i].mask[e] == 0;
   }
-  if (d) drafts_free(d, n);
+  if (d) prP_drafts_free(d, n);
   PRB_ARRAY_FREE(d, n + 1);
   PRB_ARRAY_FREE(span, n + 1);
   return status;
@@ -243,7 +174,7 @@ static pr_status score_slices(pr_tensor *t, const pr_tensor *scores, const float
   uint64_t step = method == PR_MASK_RANDOM ? prB_next_step() : 0, seed = pr_seed_get();
   if (method == PR_MASK_LOWEST) {
     const pr_tensor *read = scores ? scores : pr_parameter_value(t);
-    if (!read || !(numbers = as_numbers(read, true))) return pr_error_last()->code;
+    if (!read || !(numbers = prP_numbers(read, true))) return pr_error_last()->code;
   }
   const double *x = numbers ? prT_data(numbers) : NULL;
 #pragma omp parallel for schedule(static) if (pr_numel(t) >= PARALLEL_FROM)
@@ -257,7 +188,7 @@ static pr_status score_slices(pr_tensor *t, const pr_tensor *scores, const float
 
 static pr_status check_structured(const pr_tensor *t, const pr_tensor *scores, int axis, double norm) {
   char text[PR_SHAPE_TEXT];
-  PR_TRY(check(t, 0, 1));
+  PR_TRY(prP_check_parameter(t, 0, 1));
   if (t->dim < 2)
     return pr_fail(PR_ERR_SHAPE,
                    "structured masks need a parameter of at least two dimensions, this one has shape %s",
@@ -266,7 +197,7 @@ static pr_status check_structured(const pr_tensor *t, const pr_tensor *scores, i
     return pr_fail(PR_ERR_INDEX, "dim %lld is out of range for a parameter of shape %s", PR_INDEX(axis),
                    pr_shape_text(t, text));
   if (norm != norm) return pr_fail(PR_ERR_ARGUMENT, "n must be a number or an infinity, got nan");
-  return check_scores(t, scores);
+  return prP_check_scores(t, scores);
 }
 
 pr_status pr_mask_structured(pr_tensor *t, const pr_tensor *scores, int axis, pr_mask_method method,
@@ -275,7 +206,7 @@ pr_status pr_mask_structured(pr_tensor *t, const pr_tensor *scores, int axis, pr
   PR_TRY(check_structured(t, scores, axis, norm));
   slices s = slices_of(t, axis);
   int64_t count = 0;
-  draft d = { t, draft_mask(t), NULL };
+  prP_draft d = { t, prP_draft_mask(t), NULL };
   double *score = PRB_ARRAY(double, s.count + 1); /* + 1: an axis of size 0 is no failure */
   float *alive = PRB_ARRAY(float, 2 * s.count + 1), *before = alive ? alive + s.count : NULL;
   pr_status status = d.mask && score && alive ? PR_OK : PR_ERR_MEMORY;
@@ -287,10 +218,10 @@ pr_status pr_mask_structured(pr_tensor *t, const pr_tensor *scores, int axis, pr
   if (!status && (count > 0 || !t->parameter->mask)) {
     for (int64_t c = 0; c < s.count; c++)
       if (before[c] != 0 && alive[c] == 0) slice_zero(prT_data(d.mask), &s, c);
-    commit(&d);
+    prP_draft_commit(&d);
   }
   if (gone) *gone = count;
-  drafts_free(&d, 1);
+  prP_drafts_free(&d, 1);
   PRB_ARRAY_FREE(score, s.count + 1);
   PRB_ARRAY_FREE(alive, 2 * s.count + 1);
   return status;
@@ -299,12 +230,12 @@ pr_status pr_mask_structured(pr_tensor *t, const pr_tensor *scores, int axis, pr
 /* --- masks of the user --------------------------------------------------------------------------------------------------- */
 
 pr_status pr_mask_identity(pr_tensor *t) {
-  PR_TRY(check(t, 0, 1));
+  PR_TRY(prP_check_parameter(t, 0, 1));
   if (t->parameter->mask) return PR_OK;
-  draft d = { t, draft_mask(t), NULL };
+  prP_draft d = { t, prP_draft_mask(t), NULL };
   if (!d.mask) return PR_ERR_MEMORY;
-  commit(&d);
-  drafts_free(&d, 1);
+  prP_draft_commit(&d);
+  prP_drafts_free(&d, 1);
   return PR_OK;
 }
 
@@ -319,24 +250,24 @@ static pr_status check_zeros_and_ones(const float *mask, const pr_tensor *t) {
 
 pr_status pr_mask_custom(pr_tensor *t, const pr_tensor *mask) {
   char a[PR_SHAPE_TEXT], b[PR_SHAPE_TEXT];
-  PR_TRY(check(t, 0, 1));
+  PR_TRY(prP_check_parameter(t, 0, 1));
   if (!pr_same_shape(t, mask))
     return pr_fail(PR_ERR_SHAPE, "the mask has shape %s, the parameter %s", pr_shape_text(mask, a),
                    pr_shape_text(t, b));
   if (!mask->storage || mask->device != PR_CPU)
     return pr_fail(PR_ERR_STATE, "the mask has no values (device %s)", pr_device_name(mask->device));
-  pr_tensor *given = as_numbers(mask, false);
+  pr_tensor *given = prP_numbers(mask, false);
   if (!given) return pr_error_last()->code;
-  draft d = { t, NULL, NULL };
+  prP_draft d = { t, NULL, NULL };
   const float *new = prT_data(given);
   pr_status status = check_zeros_and_ones(new, t);
-  if (!status && !(d.mask = draft_mask(t))) status = PR_ERR_MEMORY;
+  if (!status && !(d.mask = prP_draft_mask(t))) status = PR_ERR_MEMORY;
   if (!status) {
     float *own = prT_data(d.mask);
     for (int64_t i = 0, n = pr_numel(t); i < n; i++) own[i] *= new[i];
-    commit(&d);
+    prP_draft_commit(&d);
   }
-  drafts_free(&d, 1);
+  prP_drafts_free(&d, 1);
   pr_release(given);
   return status;
 }

@@ -65,6 +65,9 @@ static int reset_peak_memory(lua_State *L) { return (void)L, pr_memory_reset_pea
 static int empty_cache(lua_State *L) { return lua_gc(L, LUA_GCCOLLECT), pr_cache_empty(), 0; }
 static int clock_seconds(lua_State *L) { return lua_pushnumber(L, pr_clock()), 1; }
 
+/* fail(message): raise it with the line of the innermost code outside of prunelua */
+static int fail(lua_State *L) { return bind_error(L, "%s", luaL_checkstring(L, 1)); }
+
 static int is_tensor(lua_State *L) {
   return lua_pushboolean(L, luaL_testudata(L, 1, BIND_TENSOR) != NULL), 1;
 }
@@ -224,6 +227,7 @@ const luaL_Reg bind_core_functions[] = {
   { "reset_peak_memory", reset_peak_memory },
   { "empty_cache", empty_cache },
   { "clock", clock_seconds },
+  { "fail", fail },
   { "is_tensor", is_tensor },
   { "scope_enter", scope_enter },
   { "scope_path", scope_path },

@@ -41,6 +41,17 @@ static pr_tensor **read_list(lua_State *L, int index, int n, const char *what) {
   return list;
 }
 
+/* The list of scores at `index`, parallel to `n` parameters, or NULL for nil. */
+static pr_tensor **read_scores(lua_State *L, int index, int n) {
+  if (lua_isnoneornil(L, index)) return NULL;
+  luaL_checktype(L, index, LUA_TTABLE);
+  int given = (int)lua_rawlen(L, index);
+  if (given != n) bind_error(L, "the list has %d parameters, but there are scores for %d", n, given);
+  pr_tensor **scores = read_list(L, index, n, "scores");
+  for (int i = 0; i < n; i++) scores[i] = bind_value(L, scores[i], "scores");
+  return scores;
+}
+
 /* mask_unstructured(list of parameters, list of scores or nil, method, "amount" or "sparsity", number) ->
  * entries gone */
 static int unstructured(lua_State *L) {
@@ -49,15 +60,7 @@ static int unstructured(lua_State *L) {
   int n = (int)lua_rawlen(L, 1);
   pr_mask_method method = read_method(L, 3);
   pr_amount amount = read_amount(L, 4);
-  pr_tensor **parameters = read_list(L, 1, n, "parameter"), **scores = NULL;
-  if (!lua_isnil(L, 2)) {
-    luaL_checktype(L, 2, LUA_TTABLE);
-    if ((int)lua_rawlen(L, 2) != n)
-      return bind_error(L, "the list has %d parameters, but there are scores for %d", n,
-                        (int)lua_rawlen(L, 2));
-    scores = read_list(L, 2, n, "scores");
-    for (int i = 0; i < n; i++) scores[i] = bind_value(L, scores[i], "scores");
-  }
+  pr_tensor **parameters = read_list(L, 1, n, "parameter"), **scores = read_scores(L, 2, n);
   int64_t gone;
   bind_check(L, pr_mask_unstructured(parameters, scores, n, method, &amount, &gone));
   lua_pushinteger(L, gone);
@@ -95,6 +98,41 @@ static int structured(lua_State *L) {
   return 1;
 }
 
+/* mask_nm(parameter, scores or nil, dim or "matrix", n, m) -> entries gone */
+static int nm(lua_State *L) {
+  pr_tensor *t = bind_check_tensor(L, 1), *scores = bind_opt_tensor(L, 2);
+  bool matrix = lua_type(L, 3) == LUA_TSTRING && strcmp(lua_tostring(L, 3), "matrix") == 0;
+  int axis = matrix ? PR_AS_MATRIX : bind_axis(L, 3, t->dim, "dim");
+  int64_t n = bind_integer(L, 4, "n"), m = bind_integer(L, 5, "m"), gone;
+  if (scores) scores = bind_value(L, scores, "scores");
+  bind_check(L, pr_mask_nm(t, scores, axis, n, m, &gone));
+  lua_pushinteger(L, gone);
+  return 1;
+}
+
+/* mask_blocks(list of parameters, list of scores or nil, method, "amount" or "sparsity", number, pool,
+ * matrix?, list of extents) -> blocks gone */
+static int blocks(lua_State *L) {
+  static const char *const pools[] = { "mean", "max", "rms", NULL };
+  luaL_checktype(L, 1, LUA_TTABLE);
+  luaL_checktype(L, 8, LUA_TTABLE);
+  int n = (int)lua_rawlen(L, 1), dim = (int)lua_rawlen(L, 8);
+  pr_mask_method method = read_method(L, 3);
+  pr_amount amount = read_amount(L, 4);
+  pr_blocks b = { .matrix = lua_toboolean(L, 7), .pool = (pr_pool)luaL_checkoption(L, 6, NULL, pools) };
+  if (dim > PR_MAX_DIM) return bind_error(L, "a block has at most %d dimensions, got %d", PR_MAX_DIM, dim);
+  for (int d = 0; d < dim; d++) {
+    lua_rawgeti(L, 8, d + 1);
+    b.extent[d] = bind_integer(L, -1, "size");
+    lua_pop(L, 1);
+  }
+  pr_tensor **parameters = read_list(L, 1, n, "parameter"), **scores = read_scores(L, 2, n);
+  int64_t gone;
+  bind_check(L, pr_mask_blocks(parameters, scores, n, &b, method, &amount, &gone));
+  lua_pushinteger(L, gone);
+  return 1;
+}
+
 static int identity(lua_State *L) {
   bind_check(L, pr_mask_identity(bind_check_tensor(L, 1)));
   return 0;
@@ -118,6 +156,8 @@ static int count_zeros(lua_State *L) {
 }
 
 const luaL_Reg bind_mask_functions[] = {
+  { "mask_nm", nm },
+  { "mask_blocks", blocks },
   { "mask_unstructured", unstructured },
   { "mask_structured", structured },
   { "mask_identity", identity },

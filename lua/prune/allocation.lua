@@ -29,16 +29,16 @@ local function is_share(x) return type(x) == "number" and x >= 0 and x <= 1 end
 
 -- Sum of all counts; raises unless `total` of it can go.
 local function check(where, layers, total)
-  if not is_share(total) then error(("%s: the total must be a share in 0..1, got %s"):format(where, tostring(total)), 0) end
+  if not is_share(total) then core.fail(("%s: the total must be a share in 0..1, got %s"):format(where, tostring(total))) end
   local all, most = 0, 0
   for i, layer in ipairs(layers) do
     if not is_share(cap_of(layer)) then
-      error(("%s: the cap of %s must be a share in 0..1, got %s"):format(where, layer.name or i, tostring(layer.cap)), 0)
+      core.fail(("%s: the cap of %s must be a share in 0..1, got %s"):format(where, layer.name or i, tostring(layer.cap)))
     end
     all, most = all + count_of(layer), most + cap_of(layer) * count_of(layer)
   end
   if total * all > most + 0.5 then
-    error(("%s: a share of %.4g cannot go: the caps allow at most %.4g"):format(where, total, most / all), 0)
+    core.fail(("%s: a share of %.4g cannot go: the caps allow at most %.4g"):format(where, total, most / all))
   end
   return all
 end
@@ -119,7 +119,7 @@ end
 
 local function need_scores(where, layers)
   for i, layer in ipairs(layers) do
-    if not core.is_tensor(layer.scores) then error(("%s: %s has no scores (a tensor)"):format(where, layer.name or "layer " .. i), 0) end
+    if not core.is_tensor(layer.scores) then core.fail(("%s: %s has no scores (a tensor)"):format(where, layer.name or "layer " .. i)) end
   end
 end
 
@@ -141,8 +141,8 @@ function allocation.global(layers, total)
   need_scores("allocation global", layers)
   for i, layer in ipairs(layers) do
     if layer.scores:numel() ~= count_of(layer) then
-      error(("allocation global: %s has %d scores for a count of %d"):format(layer.name or "layer " .. i, layer.scores:numel(),
-        count_of(layer)), 0)
+      core.fail(("allocation global: %s has %d scores for a count of %d"):format(layer.name or "layer " .. i, layer.scores:numel(),
+        count_of(layer)))
     end
   end
   local left = math.floor(total * check("allocation global", layers, total) + 0.5)
@@ -187,9 +187,9 @@ end
 -- @usage function(layers, total) return allocation.owl(layers, total, { spread = 0.15 }) end
 function allocation.owl(layers, total, given)
   local o = options.check("allocation owl", given, { spread = 0.08, threshold = 5 })
-  if not is_share(o.spread) then error(("allocation owl: spread must be in 0..1, got %s"):format(tostring(o.spread)), 0) end
+  if not is_share(o.spread) then core.fail(("allocation owl: spread must be in 0..1, got %s"):format(tostring(o.spread))) end
   if type(o.threshold) ~= "number" or o.threshold ~= o.threshold or o.threshold <= 0 then
-    error(("allocation owl: threshold must be above 0, got %s"):format(tostring(o.threshold)), 0)
+    core.fail(("allocation owl: threshold must be above 0, got %s"):format(tostring(o.threshold)))
   end
   local outliers, low, high = {}, math.huge, -math.huge
   for i, layer in ipairs(layers) do
@@ -222,8 +222,8 @@ local function rising(name, points, worst)
   for k, point in ipairs(points) do
     local ratio, loss = point[1] or point.ratio, point[2] or point.loss
     if not is_share(ratio) or type(loss) ~= "number" or loss ~= loss then
-      error(("allocation sensitivity: point %d of %s must be { ratio in 0..1, loss }, got { %s, %s }"):format(k, name, tostring(ratio),
-        tostring(loss)), 0)
+      core.fail(("allocation sensitivity: point %d of %s must be { ratio in 0..1, loss }, got { %s, %s }"):format(k, name, tostring(ratio),
+        tostring(loss)))
     end
     sorted[k] = { ratio, loss }
   end
@@ -242,10 +242,10 @@ end
 -- @return an allocation: function(layers, total) -> list of shares
 -- @usage allocation.sensitivity { conv1 = { { 0.5, 0.1 }, { 0.9, 2.0 } }, fc = { { 0.5, 0.0 }, { 0.9, 0.1 } } }
 function allocation.sensitivity(curves)
-  if type(curves) ~= "table" then error("allocation sensitivity: a table of curves by name is needed, got " .. type(curves), 2) end
+  if type(curves) ~= "table" then core.fail("allocation sensitivity: a table of curves by name is needed, got " .. type(curves)) end
   local worst = 0
   for name, points in pairs(curves) do
-    if type(points) ~= "table" then error(("allocation sensitivity: the curve of %s must be a list of { ratio, loss }"):format(name), 2) end
+    if type(points) ~= "table" then core.fail(("allocation sensitivity: the curve of %s must be a list of { ratio, loss }"):format(name)) end
     for _, point in ipairs(points) do
       local loss = type(point) == "table" and (point[2] or point.loss) or 0
       if type(loss) == "number" and loss < math.huge then worst = math.max(worst, loss) end
@@ -257,8 +257,8 @@ function allocation.sensitivity(curves)
     for i, layer in ipairs(layers) do
       if not curves[layer.name] then
         local near = core.nearest(tostring(layer.name), util.keys(curves))
-        error(("allocation sensitivity: there is no curve of %s%s"):format(tostring(layer.name),
-          near and ("; there is one of " .. near) or ""), 0)
+        core.fail(("allocation sensitivity: there is no curve of %s%s"):format(tostring(layer.name),
+          near and ("; there is one of " .. near) or ""))
       end
       own[i] = rising(layer.name, curves[layer.name], worst)
     end
@@ -283,10 +283,10 @@ end
 local function check_rules(rules)
   for k, rule in ipairs(rules) do
     if type(rule) ~= "table" or type(rule[1]) ~= "string" then
-      error(("allocation by name: entry %d must be a name or pattern with its share"):format(k), 0)
+      core.fail(("allocation by name: entry %d must be a name or pattern with its share"):format(k))
     end
     if not is_share(rule[2]) then
-      error(("allocation by name: '%s' must have a share in 0..1, got %s"):format(rule[1], tostring(rule[2])), 0)
+      core.fail(("allocation by name: '%s' must have a share in 0..1, got %s"):format(rule[1], tostring(rule[2])))
     end
   end
 end
@@ -299,12 +299,12 @@ local function check_used(rules, layers)
     local fits = false
     for _, name in ipairs(names) do
       local ok, at = pcall(string.find, name, rule[1])
-      if not ok and name ~= rule[1] then error(("allocation by name: '%s' is not a pattern: %s"):format(rule[1], at), 0) end
+      if not ok and name ~= rule[1] then core.fail(("allocation by name: '%s' is not a pattern: %s"):format(rule[1], at)) end
       fits = fits or name == rule[1] or at ~= nil
     end
     if not fits then
       local near = core.nearest(rule[1], names)
-      error(("allocation by name: '%s' fits no layer%s"):format(rule[1], near and ("; did you mean '" .. near .. "'?") or ""), 0)
+      core.fail(("allocation by name: '%s' fits no layer%s"):format(rule[1], near and ("; did you mean '" .. near .. "'?") or ""))
     end
   end
 end
@@ -325,7 +325,7 @@ end
 -- @return an allocation: function(layers, total) -> list of shares
 -- @usage allocation.by_name { ["^layer4"] = 0.95, fc = 0.5 }
 function allocation.by_name(by_name)
-  if type(by_name) ~= "table" then error("allocation by name: a table is needed, got " .. type(by_name), 2) end
+  if type(by_name) ~= "table" then core.fail("allocation by name: a table is needed, got " .. type(by_name)) end
   local rules = rules_of(by_name)
   check_rules(rules)
   return function(layers, total)
@@ -334,7 +334,7 @@ function allocation.by_name(by_name)
     for i, layer in ipairs(layers) do
       shares[i] = share_of(rules, layer.name, by_name[1] == nil) or total or 0
       if shares[i] > cap_of(layer) then
-        error(("allocation by name: %s would lose %.4g, its cap is %.4g"):format(layer.name, shares[i], cap_of(layer)), 0)
+        core.fail(("allocation by name: %s would lose %.4g, its cap is %.4g"):format(layer.name, shares[i], cap_of(layer)))
       end
     end
     return shares
@@ -355,24 +355,24 @@ function allocation.read(where, given)
     choose = named[given]
     if not choose then
       local near = core.nearest(given, util.keys(named))
-      error(("%s: allocation is %s, a table of shares by name, or a function, got '%s'%s"):format(where,
-        table.concat(util.keys(named), ", "), given, near and ("; did you mean '" .. near .. "'?") or ""), 0)
+      core.fail(("%s: allocation is %s, a table of shares by name, or a function, got '%s'%s"):format(where,
+        table.concat(util.keys(named), ", "), given, near and ("; did you mean '" .. near .. "'?") or ""))
     end
   elseif type(given) == "table" then
     choose = allocation.by_name(given)
   elseif given ~= nil and type(given) ~= "function" then
-    error(("%s: allocation is a name, a table of shares by name, or a function, got %s"):format(where, type(given)), 0)
+    core.fail(("%s: allocation is a name, a table of shares by name, or a function, got %s"):format(where, type(given)))
   end
   return function(layers, total)
     local shares = choose(layers, total)
     if type(shares) ~= "table" or #shares ~= #layers then
-      error(("%s: the allocation must return a list of %d shares, got %s"):format(where, #layers,
-        type(shares) == "table" and #shares .. " of them" or type(shares)), 0)
+      core.fail(("%s: the allocation must return a list of %d shares, got %s"):format(where, #layers,
+        type(shares) == "table" and #shares .. " of them" or type(shares)))
     end
     for i, share in ipairs(shares) do
       if not is_share(share) then
-        error(("%s: the allocation gave %s the share %s; shares are in 0..1"):format(where, layers[i].name or "layer " .. i,
-          tostring(share)), 0)
+        core.fail(("%s: the allocation gave %s the share %s; shares are in 0..1"):format(where, layers[i].name or "layer " .. i,
+          tostring(share)))
       end
     end
     return shares

@@ -4,131 +4,92 @@
 -- acts on what is still alive. How much goes is said by one of two options: `amount`, a share (a float up to 1, rounded half to even) or
 -- a count (an integer) of what is still alive; or `sparsity`, the share of all that is masked afterwards (nothing goes if more is masked
 -- already). Of equal scores the lower index goes first. `scores` takes the place of the values: a tensor of the parameter's shape, of
--- which the magnitude counts. When a call fails, nothing has changed.
+-- which the magnitude counts (NaN is refused). Where a list of parameters is given, each is ranked by itself, unless the function or its
+-- option `scope` says "global". When a call fails, nothing has changed.
 local core = require "prune.core"
+local common = require "prune.mask.common"
 local options = require "prune.options"
 local Module = require "prune.nn.module"
 
 local mask = {}
 local none = options.none
 
--- --- arguments ------------------------------------------------------------------------------------------------------
-
-local function describe(value)
-  if Module.is_module(value) then return "the module " .. value._type end
-  return core.is_tensor(value) and "a tensor that is not registered in a module" or type(value)
+-- Ranked each by itself.
+local function unstructured(where, what, method, o)
+  local parameters = common.parameters(where, what)
+  local scores = common.scores(where, parameters, what, o.scores)
+  local name, value = common.amount(where, o)
+  common.all_or_nothing(parameters, function()
+    for i, p in ipairs(parameters) do core.mask_unstructured({ p }, scores and { scores[i] }, method, name, value) end
+  end)
+  return what
 end
 
-local function check_parameter(where, p)
-  if core.is_tensor(p) and p.is_parameter then return end
-  error(("prune.mask.%s: the first argument must be a parameter of a module (such as conv.weight), got %s"):format(where, describe(p)), 3)
+local function structured(where, what, method, o, n)
+  local parameters = common.parameters(where, what)
+  local scores = common.scores(where, parameters, what, o.scores)
+  local name, value = common.amount(where, o)
+  if math.type(o.dim) ~= "integer" then common.fail(where, "dim must be an integer, got %s", tostring(o.dim)) end
+  common.all_or_nothing(parameters, function()
+    for i, p in ipairs(parameters) do core.mask_structured(p, scores and scores[i], method, name, value, o.dim, n) end
+  end)
+  return what
 end
 
--- The one of amount and sparsity that is given: its name and value.
-local function read_amount(where, o)
-  local name = o.amount ~= nil and "amount" or "sparsity"
-  if o.amount ~= nil and o.sparsity ~= nil then error(("prune.mask.%s: give amount or sparsity, not both"):format(where), 3) end
-  if o[name] == nil then
-    error(("prune.mask.%s: say how much: amount (share or count of what is alive) or sparsity (share of all)"):format(where), 3)
-  end
-  if type(o[name]) ~= "number" then error(("prune.mask.%s: %s must be a number, got %s"):format(where, name, type(o[name])), 3) end
-  return name, o[name]
-end
-
-local function check_scores(where, scores)
-  if scores == nil or core.is_tensor(scores) then return end
-  error(("prune.mask.%s: scores must be a tensor of the parameter's shape, got %s"):format(where, type(scores)), 3)
-end
-
-local function check_dim(where, dim)
-  if math.type(dim) == "integer" then return end
-  error(("prune.mask.%s: dim must be an integer, got %s"):format(where, tostring(dim)), 3)
-end
-
-local function unstructured(where, p, method, o)
-  check_scores(where, o.scores)
-  core.mask_unstructured({ p }, o.scores and { o.scores }, method, read_amount(where, o))
-  return p
-end
-
--- --- entries of one parameter ---------------------------------------------------------------------------------------
+-- --- entries --------------------------------------------------------------------------------------------------------
 
 --- Give a parameter a mask of ones, if it has none.
--- @param parameter
--- @return the parameter
-function mask.identity(parameter)
-  check_parameter("identity", parameter)
-  core.mask_identity(parameter)
-  return parameter
+-- @param what a parameter or a list of them
+-- @return the argument
+function mask.identity(what)
+  for _, p in ipairs(common.parameters("identity", what)) do core.mask_identity(p) end
+  return what
 end
 
 --- Mask random entries (prune.seed repeats them).
--- @param parameter
+-- @param what a parameter, or a list of which each loses as much
 -- @param options { amount = or sparsity = }
--- @return the parameter
+-- @return the argument
 -- @usage prune.mask.random_unstructured(conv.weight, { amount = 0.3 })
-function mask.random_unstructured(parameter, given)
-  check_parameter("random_unstructured", parameter)
+function mask.random_unstructured(what, given)
   local o = options.check("prune.mask.random_unstructured", given, { amount = none, sparsity = none })
-  return unstructured("random_unstructured", parameter, "random", o)
+  return unstructured("random_unstructured", what, "random", o)
 end
 
 --- Mask the entries of lowest magnitude.
--- @param parameter
--- @param options { amount = or sparsity =, scores = tensor }
--- @return the parameter
+-- @param what a parameter, or a list of which each loses as much
+-- @param options { amount = or sparsity =, scores = tensor of the parameter's shape (for a list: a list of them) }
+-- @return the argument
 -- @usage prune.mask.l1_unstructured(conv.weight, { sparsity = 0.9 })
-function mask.l1_unstructured(parameter, given)
-  check_parameter("l1_unstructured", parameter)
+function mask.l1_unstructured(what, given)
   local o = options.check("prune.mask.l1_unstructured", given, { amount = none, sparsity = none, scores = none })
-  return unstructured("l1_unstructured", parameter, "lowest", o)
+  return unstructured("l1_unstructured", what, "lowest", o)
 end
 
 -- --- slices ---------------------------------------------------------------------------------------------------------
 
 --- Mask random slices along a dimension. A slice is alive while one of its entries is.
--- @param parameter of two or more dimensions
+-- @param what a parameter of two or more dimensions, or a list of which each loses as much
 -- @param options { amount = or sparsity = (of slices), dim = 1 }
--- @return the parameter
-function mask.random_structured(parameter, given)
-  check_parameter("random_structured", parameter)
+-- @return the argument
+function mask.random_structured(what, given)
   local o = options.check("prune.mask.random_structured", given, { amount = none, sparsity = none, dim = 1 })
-  check_dim("random_structured", o.dim)
-  local name, value = read_amount("random_structured", o)
-  core.mask_structured(parameter, nil, "random", name, value, o.dim, 1)
-  return parameter
+  return structured("random_structured", what, "random", o, 1)
 end
 
 --- Mask the slices of lowest n-norm along a dimension: filters for dim 1 of a convolution's weight, input channels for dim 2.
--- @param parameter of two or more dimensions
--- @param options { amount = or sparsity = (of slices), n = 2 (a number, math.huge, -math.huge), dim = 1, scores = tensor }
--- @return the parameter
+-- @param what a parameter of two or more dimensions, or a list of which each loses as much
+-- @param options { amount = or sparsity = (of slices), n = 2 (a number, math.huge, -math.huge), dim = 1, scores = tensor of the
+-- parameter's shape (for a list: a list of them) }
+-- @return the argument
 -- @usage prune.mask.ln_structured(conv.weight, { amount = 0.3, n = 2, dim = 1 })
-function mask.ln_structured(parameter, given)
-  check_parameter("ln_structured", parameter)
+function mask.ln_structured(what, given)
   local o = options.check("prune.mask.ln_structured", given, { amount = none, sparsity = none, n = 2, dim = 1, scores = none })
-  check_dim("ln_structured", o.dim)
-  check_scores("ln_structured", o.scores)
-  if type(o.n) ~= "number" then error(("prune.mask.ln_structured: n must be a number, got %s"):format(type(o.n)), 2) end
-  local name, value = read_amount("ln_structured", o)
-  core.mask_structured(parameter, o.scores, "lowest", name, value, o.dim, o.n)
-  return parameter
+  if type(o.n) ~= "number" then common.fail("ln_structured", "n must be a number, got %s", type(o.n)) end
+  return structured("ln_structured", what, "lowest", o, o.n)
 end
 
--- --- several parameters ---------------------------------------------------------------------------------------------
-
-local function check_list(where, list)
-  if type(list) ~= "table" or Module.is_module(list) then
-    error(("prune.mask.%s: the first argument must be a list of parameters (such as net:weights()), got %s"):format(where,
-      describe(list)), 3)
-  end
-  if #list == 0 then error(("prune.mask.%s: the list of parameters is empty"):format(where), 3) end
-  for i, p in ipairs(list) do
-    if not (core.is_tensor(p) and p.is_parameter) then
-      error(("prune.mask.%s: element %d of the list must be a parameter, got %s"):format(where, i, describe(p)), 3)
-    end
-  end
-end
+-- --- several parameters together ------------------------------------------------------------------------------------
 
 local methods = { l1 = "lowest", random = "random" }
 
@@ -139,18 +100,11 @@ local methods = { l1 = "lowest", random = "random" }
 -- @return the list
 -- @usage prune.mask.global_unstructured(net:weights(), { method = "l1", sparsity = 0.9 })
 function mask.global_unstructured(parameters, given)
-  check_list("global_unstructured", parameters)
+  local list = common.parameters("global_unstructured", parameters)
   local o = options.check("prune.mask.global_unstructured", given, { method = "l1", amount = none, sparsity = none, scores = none })
-  local method = methods[o.method]
-  if not method then
-    local near = core.nearest(tostring(o.method), { "l1", "random" })
-    error(('prune.mask.global_unstructured: method is "l1" or "random", got %s%s'):format(tostring(o.method),
-      near and ("; did you mean '" .. near .. "'?") or ""), 2)
-  end
-  if o.scores ~= nil and type(o.scores) ~= "table" then
-    error(("prune.mask.global_unstructured: scores must be a list of tensors, one per parameter, got %s"):format(type(o.scores)), 2)
-  end
-  core.mask_unstructured(parameters, o.scores, method, read_amount("global_unstructured", o))
+  common.word("global_unstructured", "method", o.method, { "l1", "random" })
+  local scores = common.scores("global_unstructured", list, parameters, o.scores)
+  core.mask_unstructured(list, scores, methods[o.method], common.amount("global_unstructured", o))
   return parameters
 end
 
@@ -162,8 +116,8 @@ end
 -- @return the parameter
 -- @usage prune.mask.custom_from_mask(fc.weight, fc.weight:abs():gt(0.01))
 function mask.custom_from_mask(parameter, tensor)
-  check_parameter("custom_from_mask", parameter)
-  if not core.is_tensor(tensor) then error("prune.mask.custom_from_mask: the mask must be a tensor, got " .. type(tensor), 2) end
+  common.parameters("custom_from_mask", { parameter })
+  if not core.is_tensor(tensor) then common.fail("custom_from_mask", "the mask must be a tensor, got %s", type(tensor)) end
   core.mask_custom(parameter, tensor)
   return parameter
 end
@@ -243,6 +197,11 @@ function mask.summary(net)
   local out = graph.aligned(lines, { false, false, true, true, true, false })
   table.insert(out, 2, ("-"):rep(#out[1]))
   return table.concat(out, "\n")
+end
+
+-- The other makers of masks have files of their own.
+for _, file in ipairs { "pattern" } do
+  for name, maker in pairs(require("prune.mask." .. file)) do mask[name] = maker end
 end
 
 return mask

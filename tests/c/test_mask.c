@@ -132,6 +132,35 @@ static void a_failing_allocation_changes_nothing(void **state) {
   pr_cache_empty();
 }
 
+static pr_status patterns(pr_tensor **both, int64_t *gone) {
+  pr_amount half = { PR_AMOUNT_SHARE, 0.5, 0 };
+  pr_blocks blocks = { .matrix = true, .extent = { 2, 2 } };
+  return pr_mask_blocks(both, NULL, 2, &blocks, PR_MASK_LOWEST, &half, gone);
+}
+
+/* The same for blocks of two parameters together, and for a pattern of one. */
+static void a_failing_allocation_leaves_no_pattern(void **state) {
+  (void)state;
+  for (size_t nth = 1, done = 0; done < 2; nth++) {
+    pr_tensor *both[2] = { parameter(4, 5), parameter(3, 7) };
+    int64_t gone = 0;
+    pr_memory_fail_after(nth, false);
+    pr_status status = done ? pr_mask_nm(both[0], NULL, 1, 2, 4, &gone) : patterns(both, &gone);
+    pr_memory_fail_after(0, false);
+    assert_int_equal(both[0]->parameter->mask != NULL, status == PR_OK);
+    assert_int_equal(both[1]->parameter->mask != NULL, status == PR_OK && !done);
+    pr_release(both[0]), pr_release(both[1]);
+    if (status) {
+      assert_int_equal(status, PR_ERR_MEMORY);
+      continue;
+    }
+    assert_int_equal(gone, done ? 8 : 7); /* 2 of the first 4 in 4 rows; half of 6 + 8 blocks */
+    assert_true(nth > 3);
+    nth = 0, done++;
+  }
+  pr_cache_empty();
+}
+
 /* A mask that a caller holds keeps its content: pruning goes on in a new one. */
 static void a_held_mask_is_left_alone(void **state) {
   (void)state;
@@ -154,6 +183,7 @@ int main(void) {
   const struct CMUnitTest tests[] = { memory_test(selection_is_that_of_a_sort),
                                       memory_test(amounts_round_half_to_even),
                                       memory_test(a_failing_allocation_changes_nothing),
+                                      memory_test(a_failing_allocation_leaves_no_pattern),
                                       memory_test(a_held_mask_is_left_alone) };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

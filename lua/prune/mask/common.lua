@@ -1,0 +1,97 @@
+-- common.lua - what the makers of masks share: reading their arguments, and changing all parameters or none.
+local core = require "prune.core"
+local Module = require "prune.nn.module"
+
+local common = {}
+
+local function fail(where, text, ...) core.fail(("prune.mask.%s: " .. text):format(where, ...)) end
+common.fail = fail
+
+-- --- arguments ------------------------------------------------------------------------------------------------------
+
+local function describe(value)
+  if Module.is_module(value) then return "the module " .. value._type end
+  return core.is_tensor(value) and "a tensor that is not registered in a module" or type(value)
+end
+
+local function is_parameter(value) return core.is_tensor(value) and value.is_parameter end
+
+--- The parameters that a first argument means: itself, or the elements of a list.
+function common.parameters(where, what)
+  if is_parameter(what) then return { what } end
+  if type(what) ~= "table" or Module.is_module(what) then
+    fail(where, "the first argument must be a parameter of a module (such as conv.weight) or a list of them (such as net:weights()), got %s",
+      describe(what))
+  end
+  if #what == 0 then fail(where, "the list of parameters is empty") end
+  for i, p in ipairs(what) do
+    if not is_parameter(p) then fail(where, "element %d of the list must be a parameter, got %s", i, describe(p)) end
+  end
+  return what
+end
+
+--- The one of amount and sparsity that is given: its name and value.
+function common.amount(where, o)
+  local name = o.amount ~= nil and "amount" or "sparsity"
+  if o.amount ~= nil and o.sparsity ~= nil then fail(where, "give amount or sparsity, not both") end
+  if o[name] == nil then fail(where, "say how much: amount (share or count of what is alive) or sparsity (share of all)") end
+  if type(o[name]) ~= "number" then fail(where, "%s must be a number, got %s", name, type(o[name])) end
+  return name, o[name]
+end
+
+--- The option `scores` as a list parallel to the parameters, or nil. One parameter may have a tensor of its own.
+function common.scores(where, parameters, what, scores)
+  if scores == nil then return nil end
+  if core.is_tensor(scores) then
+    if is_parameter(what) then return { scores } end
+    fail(where, "scores for a list of %d parameters must be a list of tensors", #parameters)
+  end
+  if type(scores) ~= "table" then
+    fail(where, "scores must be a tensor of the parameter's shape (for a list: a list of tensors), got %s", type(scores))
+  end
+  if #scores ~= #parameters then
+    fail(where, "there are %d parameters, but scores for %d", #parameters, #scores)
+  end
+  for i, one in ipairs(scores) do
+    if not core.is_tensor(one) then fail(where, "scores %d must be a tensor, got %s", i, type(one)) end
+  end
+  return scores
+end
+
+--- A word out of a list, with the nearest spelling where it is another.
+function common.word(where, name, value, words)
+  for _, word in ipairs(words) do
+    if word == value then return value end
+  end
+  local near = core.nearest(tostring(value), words)
+  fail(where, "%s is %s, got %s%s", name, '"' .. table.concat(words, '" or "') .. '"', tostring(value),
+    near and ("; did you mean '" .. near .. "'?") or "")
+end
+
+--- An integer in a range.
+function common.integer(where, name, value, low, high)
+  if math.type(value) == "integer" and value >= low and value <= (high or math.maxinteger) then return value end
+  fail(where, "%s must be an integer of at least %d%s, got %s", name, low, high and (" and at most %d"):format(high) or "",
+    tostring(value))
+end
+
+-- --- all or nothing -------------------------------------------------------------------------------------------------
+
+--- Run f; where it raises, give the parameters back the masks (and, if f changes them, the values) that they had.
+-- @param parameters list
+-- @param f function()
+-- @param values true: values are put back too
+-- @return what f returns
+function common.all_or_nothing(parameters, f, values)
+  local kept = {}
+  for i, p in ipairs(parameters) do kept[i] = { p.mask, values and p:dense():clone() } end
+  local result = table.pack(pcall(f))
+  if result[1] then return table.unpack(result, 2, result.n) end
+  for i, p in ipairs(parameters) do
+    if kept[i][2] then p:set_mask(nil):copy(kept[i][2]) end
+    p:set_mask(kept[i][1])
+  end
+  error(result[2], 0)
+end
+
+return common
