@@ -20,6 +20,7 @@ local exports = {
   progress = "prune.progress",
   report = "prune.report",
   save = "prune.checkpoint",
+  sensitivity = "prune.sensitivity",
   sorted = "prune.util",
   sparsity = "prune.graph",
   structured = "prune.structured",

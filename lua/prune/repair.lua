@@ -1,4 +1,5 @@
 -- repair.lua - what pruning did to a model and data can mend without training.
+local calibration = require "prune.calibration"
 local core = require "prune.core"
 local graph = require "prune.graph"
 local options = require "prune.options"
@@ -13,31 +14,6 @@ local function traced_for(net, inputs)
   local traced = graph.graph(net, inputs)
   if known then rawset(net, "_input", known) end
   return traced
-end
-
--- Call f(inputs) for at most n batches of calibration data (nil: all); returns how many there were.
-local function each_batch(where, data, n, f)
-  if n ~= nil then options.count(where, "batches", n) end
-  local seen = 0
-  local function give(x)
-    seen = seen + 1
-    f(core.is_tensor(x) and { x } or x)
-    return seen == n
-  end
-  if type(data) == "table" and data.batches then
-    for x in data:batches() do
-      if give(x) then break end
-    end
-  elseif type(data) == "table" and #data > 0 then
-    for _, x in ipairs(data) do
-      if give(x) then break end
-    end
-  else
-    error(("%s: data must have batches (prune.data.load gives such) or be a list of input tensors, got %s"):format(where,
-      type(data) == "table" and "an empty table" or type(data)), 3)
-  end
-  if seen == 0 then error(where .. ": the data are empty", 3) end
-  return seen
 end
 
 -- --- batch norm -------------------------------------------------------------------------------------------------------
@@ -78,7 +54,7 @@ end
 -- as in training (by batch statistics), nothing dropped (Wu and Johnson 2021, "precise BN"). To do after weights have been removed or masked,
 -- since statistics of before no longer fit. Nothing but the running statistics changes, and these not when anything fails.
 -- @param net a module that has batch (or instance) norm with running statistics
--- @param data something with :batches(), or a list of input tensors (of lists, for several inputs)
+-- @param data has batches(); or a list of inputs or of { inputs, labels }; or one tensor of inputs
 -- @param options { batches = how many batches (nil: all) }
 -- @return the module
 -- @usage prune.repair.batch_norm(net, train, { batches = 20 })
@@ -89,10 +65,11 @@ function repair.batch_norm(net, data, given)
   local bar = progress.bar { total = o.batches, label = "batch norm", leave = false }
   local over <close> = setmetatable({}, { __close = function() bar:done() end }) -- luacheck: ignore
   local guard <close> = core.no_grad() -- luacheck: ignore
-  each_batch(where, data, o.batches, function(inputs)
+  for x in calibration.batches(data, o.batches, where) do
+    local inputs = core.is_tensor(x) and { x } or x
     if not run then
       run, norms = measuring(traced_for(net, inputs))
-      if #norms == 0 then error(where .. ": the model has no batch norm with running statistics", 4) end
+      if #norms == 0 then error(where .. ": the model has no batch norm with running statistics", 2) end
     end
     run:run(inputs, true)
     for _, norm in ipairs(norms) do
@@ -101,7 +78,7 @@ function repair.batch_norm(net, data, given)
       accumulate(total, inputs[1]:size(1) * norm.size, norm.own_mean:to("f64"):clone(), norm.own_var:to "f64", norm.instance)
     end
     bar:step()
-  end)
+  end
   for _, total in pairs(totals) do
     total.var = total.square / (total.norm.instance and total.n or math.max(total.n - 1, 1))
     if not (total.mean:isfinite():all():item() and total.var:isfinite():all():item()) then

@@ -49,6 +49,12 @@ function M.write_file(path, text)
   require("prune.core").write_file(path, text)
 end
 
+--- A value as a cell of a CSV file.
+function M.csv_cell(value)
+  local text = tostring(value)
+  return text:find '[",\n]' and '"' .. text:gsub('"', '""') .. '"' or text
+end
+
 --- The one of `names` that is nearest to `word` by edit distance, or nil when none is close.
 function M.nearest(word, names)
   local best, least = nil, #word // 3 + 2

@@ -95,7 +95,7 @@ T.test("batch norm: nothing changes when the data end in an error or the statist
   unchanged()
   T.raises(function() prune.repair.batch_norm(net, { prune.full({ 4, 3 }, 0 / 0) }) end, "statistics of '1' are not finite")
   unchanged()
-  T.raises(function() prune.repair.batch_norm(net, {}) end, "data must have batches .* an empty table")
+  T.raises(function() prune.repair.batch_norm(net, {}) end, "data must have batches.* got an empty table")
   T.raises(function() prune.repair.batch_norm(net, 3) end, "got number")
   T.raises(function() prune.repair.batch_norm(net, batches(2, { 4, 3 }), { batch = 3 }) end, "did you mean 'batches'")
   T.raises(function() prune.repair.batch_norm(net, batches(2, { 4, 3 }), { batches = 0 }) end, "batches must be an integer")
