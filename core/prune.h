@@ -20,10 +20,12 @@
 #include "optim/optim.h"
 #include "prune/criterion.h"
 #include "prune/mask.h"
+#include "prune/obs.h"
 #include "prune/pattern.h"
 #include "prune/pruning.h"
 #include "prune/removal.h"
 #include "prune/select.h"
+#include "prune/sparsegpt.h"
 #include "prune/verify.h"
 #include "tensor/tensor.h"
 
