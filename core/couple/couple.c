@@ -236,6 +236,19 @@ void prC_record(pr_coupling *c, int slot, pr_label *label, int64_t n) {
   c->slots->label[slot] = label, c->slots->size[slot] = n;
 }
 
+void prC_positions(pr_coupling *c, int v, int x, int axis) {
+  prC_value *value = prC_at(c, v);
+  if (!value || !value->is_constant) return;
+  pr_label *label = prC_label(c, x, axis), *other = prC_unpinned(value->positions);
+  if (value->has_positions && label != other) {
+    if (label || other) prC_note(c, "the same constant indexes another axis");
+    prC_pin_label(c->algebra, label);
+    prC_pin_label(c->algebra, other);
+    label = NULL;
+  }
+  value->has_positions = true, value->positions = label;
+}
+
 /* --- rewriting of arguments -------------------------------------------------------------------------- */
 
 int64_t prC_live_part(const pr_coupling *c, int v, int axis, int64_t from, int64_t to) {

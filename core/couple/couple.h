@@ -40,11 +40,14 @@ typedef struct prC_value {
   int64_t shape[PRC_DIMS];
   pr_label *label[PRC_DIMS]; /* NULL: pinned, or not met yet */
   double dead[PRC_DIMS];     /* NaN: not known; meaningless where the label is NULL */
-  bool is_parameter; /* parameter, buffer or folded constant: sliced by removal, zero at dead positions */
-  bool is_constant;  /* such a parameter that makes no unit on its own */
-  uint8_t unmet;     /* bit a: no rule has looked at axis a of this parameter yet */
-  uint8_t producer;  /* bit a: axis a makes units (out axis of a convolution, ...): enters a unit's scope */
-  uint8_t consumer;  /* bit a: axis a only takes in what others make */
+  bool is_parameter;   /* parameter, buffer or folded constant: sliced by removal, zero at dead positions */
+  bool is_constant;    /* such a parameter that makes no unit on its own */
+  bool has_positions;  /* such a parameter of whole numbers that are positions along an axis: removal gives
+                          them their new places */
+  pr_label *positions; /* of that axis; NULL: pinned */
+  uint8_t unmet;       /* bit a: no rule has looked at axis a of this parameter yet */
+  uint8_t producer;    /* bit a: axis a makes units (out axis of a convolution, ...): enters a unit's scope */
+  uint8_t consumer;    /* bit a: axis a only takes in what others make */
 } prC_value;
 
 /* How the values of a graph begin. An activation is what a node gives or the model takes in: pinned until a
@@ -138,6 +141,9 @@ void prC_consumer(pr_coupling *c, int v, int axis);
 /* Keep `label` (n positions) under a small number of this node: after removal, arguments follow from its live
  * count. */
 void prC_record(pr_coupling *c, int slot, pr_label *label, int64_t n);
+/* The values of constant `v` are positions along x's axis. Two axes that are not tied position by position
+ * cannot share a list of positions: both are pinned. */
+void prC_positions(pr_coupling *c, int v, int x, int axis);
 
 /* --- for the rewriting of arguments after a removal (c->dead is set; shapes and labels are those before it)  */
 

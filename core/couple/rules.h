@@ -130,9 +130,16 @@ void prC_rule_split(pr_coupling *c, int x, int n, const int *outputs,
 void prC_rule_slice(pr_coupling *c, int x, int y, int axis, int64_t start, int64_t step);
 /* y lacks `axis`: only position `index` is pinned. After removal index = live before it. */
 void prC_rule_select(pr_coupling *c, int x, int y, int axis, int64_t index);
-/* y[i] = x[index[i]] with constant indices; after removal they are ranks among live. index_value: the tensor
- * that holds them, or PRC_NONE. */
+/* y[i] = x[index[i]] with constant indices; after removal they are ranks among live. index_value: the
+ * constant that holds them (removal slices it and gives its values their new places), or PRC_NONE. */
 void prC_rule_gather(pr_coupling *c, int x, int y, int axis, const int64_t *index, int index_value);
+/* One index per entry: y[i, j] = x[i, index[i, j]] along axis 1, which is pinned; the other axes of x and
+ * index go together as far as they are equally long, else index and y are pinned there. */
+void prC_rule_gather_entries(pr_coupling *c, int x, int index, int y, int axis);
+/* x with y[i, index[i, j]] += source[i, j] along axis 1, which is pinned; the other axes go together
+ * likewise.
+ */
+void prC_rule_scatter_add(pr_coupling *c, int x, int index, int source, int y, int axis);
 /* Indices are data: the axis is pinned; y has the index's axes in its place. */
 void prC_rule_take(pr_coupling *c, int x, int index, int y, int axis);
 

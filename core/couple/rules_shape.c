@@ -145,6 +145,7 @@ void prC_rule_gather(pr_coupling *c, int x, int y, int axis, const int64_t *inde
   int64_t n = prC_size(c, y, axis);
   pass_others(c, y, x, axis, PRC_DEAD_VALUE);
   if (n == 1 && prC_size(c, x, axis) > 1) prC_pin_position(c, x, axis, index[0], "one position is taken out");
+  prC_positions(c, index_value, x, axis);
   pr_label *label = prC_gather(c->algebra, prC_label(c, x, axis), index, n);
   prC_adopt(c, index_value, 0, label);
   prC_set(c, y, axis, label, prC_dead(c, x, axis));
@@ -157,6 +158,43 @@ void prC_rule_take(pr_coupling *c, int x, int index, int y, int axis) {
   for (int a = 0; a < axis; a++) prC_pass_axis(c, y, a, x, a, PRC_DEAD_VALUE);
   for (int a = 0; a < extra; a++) prC_pass_axis(c, y, axis + a, index, a, PRC_DEAD_UNKNOWN);
   for (int a = axis + 1; a < prC_dim(c, x); a++) prC_pass_axis(c, y, a + extra - 1, x, a, PRC_DEAD_VALUE);
+}
+
+/* The first n positions of v's axis, where a longer tensor is read by a shorter index. */
+static pr_label *first_positions(pr_coupling *c, int v, int axis, int64_t n) {
+  return prC_sub(c->algebra, prC_label(c, v, axis), 0, 1, n);
+}
+
+void prC_rule_gather_entries(pr_coupling *c, int x, int index, int y, int axis) {
+  axis = front(c, x, axis);
+  prC_pin(c, x, axis, "indexed by data");
+  for (int a = 0; a < prC_dim(c, y); a++) {
+    int64_t n = prC_size(c, y, a);
+    if (a == axis) {
+      prC_set(c, y, a, prC_label(c, index, a), NAN);
+      continue;
+    }
+    if (n == 1 && prC_size(c, x, a) > 1) prC_pin_position(c, x, a, 0, "one position is taken out");
+    pr_label *label = first_positions(c, x, a, n);
+    prC_adopt(c, index, a, label);
+    prC_set(c, y, a, label, prC_dead(c, x, a));
+  }
+}
+
+void prC_rule_scatter_add(pr_coupling *c, int x, int index, int source, int y, int axis) {
+  axis = front(c, x, axis);
+  const int all[] = { x, index, source };
+  for (int i = 0; i < 3; i++) prC_pin(c, all[i], axis, "indexed by data");
+  for (int a = 0; a < prC_dim(c, y); a++) {
+    int64_t n = prC_size(c, x, a);
+    if (a == axis) continue;
+    bool equal = prC_size(c, index, a) == n && prC_size(c, source, a) == n;
+    for (int i = 0; i < 3 && !equal; i++) prC_pin(c, all[i], a, "the sizes of index, source and x differ");
+    if (!equal) continue;
+    prC_tie(c, source, a, x, a);
+    prC_tie(c, index, a, x, a);
+    prC_set(c, y, a, prC_label(c, x, a), prC_dead(c, source, a) == 0 ? prC_dead(c, x, a) : NAN);
+  }
 }
 
 /* --- pad, roll, flip --------------------------------------------------------------------------------- */

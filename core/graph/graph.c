@@ -130,8 +130,10 @@ void pr_graph_sizes(const pr_graph *graph, int64_t *parameters, int64_t *buffers
 
 /* --- calls on shapes --------------------------------------------------------------------------------------------------------- */
 
+/* A constant comes with its values: what is indexed by it is known. */
 static pr_tensor *shape_of(const pr_graph *graph, int v) {
   const pr_graph_value *value = &graph->values[v];
+  if (value->kind == PR_VALUE_CONSTANT) return pr_retain(value->tensor);
   return pr_tensor_new(value->dtype, PR_META, value->dim, value->shape);
 }
 

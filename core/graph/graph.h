@@ -85,8 +85,8 @@ int pr_graph_find_name(const pr_graph *graph, const char *name);
 const char *prG_value_name(const pr_graph *graph,
                            int value); /* for messages: a name, or "result of conv2d at layer1.0.conv1" */
 
-/* A call on shapes as the node ran: for cost rules. `in` and `out` are new meta tensors; prG_call_free frees
- * them. */
+/* A call on shapes as the node ran, for cost and coupling rules. `in` and `out` are new meta tensors,
+ * constants themselves; prG_call_free frees them. */
 pr_status prG_node_call(const pr_graph *graph, const pr_graph_node *node, pr_call *call);
 void prG_call_free(pr_call *call);
 

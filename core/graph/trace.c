@@ -170,6 +170,21 @@ static pr_status fit_arg(const pr_graph *graph, const pr_graph *other, pr_graph_
   return PR_OK;
 }
 
+/* A constant that is made in the size of the batch would hold for that size only. */
+static pr_status fit_constant(const pr_graph *graph, const pr_graph *other, const pr_graph_node *node, int v,
+                              int w) {
+  if (v < 0 || w < 0 || graph->values[v].kind != PR_VALUE_CONSTANT) return PR_OK;
+  const pr_graph_value *x = &graph->values[v], *y = &other->values[w];
+  if (y->kind == PR_VALUE_CONSTANT && x->dim == y->dim &&
+      memcmp(x->shape, y->shape, (size_t)x->dim * sizeof *x->shape) == 0)
+    return PR_OK;
+  return pr_fail(
+      PR_ERR_STATE,
+      "%s at '%s' (%s): a tensor that the model's code makes from numbers has the size of the batch; make it "
+      "for one sample and expand it",
+      node->op->name, node->path, node->type);
+}
+
 pr_status pr_graph_fit_batch(pr_graph *graph, const pr_graph *other) {
   if (graph->n_nodes != other->n_nodes)
     return pr_fail(PR_ERR_STATE,
@@ -184,6 +199,7 @@ pr_status pr_graph_fit_batch(pr_graph *graph, const pr_graph *other) {
       return differs(node, "the operator");
     for (int a = 0; a < PR_MAX_ARGS && node->op->args[a].name; a++)
       PR_TRY(fit_arg(graph, other, node, twin, a));
+    for (int i = 0; i < node->n_in; i++) PR_TRY(fit_constant(graph, other, node, node->in[i], twin->in[i]));
   }
   return PR_OK;
 }

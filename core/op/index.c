@@ -2,6 +2,7 @@
  * scatter_add, masked_select, nonzero. */
 #include <string.h>
 
+#include "base/memory.h"
 #include "couple/rules.h"
 #include "op/call.h"
 
@@ -21,10 +22,28 @@ static pr_status index_select_infer(pr_call *c) {
   return prO_output_ordered(c, 0, x->dtype, x->dim, shape, x);
 }
 
+/* A constant has its values at hand. */
+static int64_t *constant_positions(const pr_coupling *k, int64_t *n) {
+  const pr_tensor *index = k->call->in[INDEX];
+  *n = pr_numel(index);
+  if (!index->storage || !prC_at(k, PRC_IN(INDEX))->is_constant) return NULL;
+  int64_t *list = PRB_ARRAY(int64_t, *n), i = 0;
+  prT_walk w;
+  for (prT_walk_start(&w, index); list && w.left > 0; prT_walk_next(&w))
+    list[i++] = (int64_t)prT_get(index, w.position);
+  return list;
+}
+
 static void index_select_couple(pr_coupling *k) {
   int axis;
+  int64_t n;
   if (prO_dim(k->call, 0, k->call->in[X]->dim, &axis)) return;
-  prC_rule_take(k, PRC_IN(X), PRC_IN(INDEX), PRC_OUT(0), axis);
+  int64_t *list = constant_positions(k, &n);
+  if (list)
+    prC_rule_gather(k, PRC_IN(X), PRC_OUT(0), axis, list, PRC_IN(INDEX));
+  else
+    prC_rule_take(k, PRC_IN(X), PRC_IN(INDEX), PRC_OUT(0), axis);
+  PRB_ARRAY_FREE(list, list ? n : 0);
 }
 
 PR_OP(index_select) = {
@@ -58,6 +77,12 @@ static pr_status gather_infer(pr_call *c) {
   return prO_output(c, 0, c->in[X]->dtype, c->in[INDEX]->dim, c->in[INDEX]->shape);
 }
 
+static void gather_couple(pr_coupling *k) {
+  int axis;
+  if (prO_dim(k->call, 0, k->call->in[X]->dim, &axis) == PR_OK)
+    prC_rule_gather_entries(k, PRC_IN(X), PRC_IN(INDEX), PRC_OUT(0), axis);
+}
+
 PR_OP(gather) = {
   .name = "gather",
   .inputs = "x index#",
@@ -65,6 +90,7 @@ PR_OP(gather) = {
   .saves = "index",
   .args = { { "dim", PR_ARG_DIM, .required = true } },
   .infer = gather_infer,
+  .couple = gather_couple,
   .onnx = "GatherElements",
   .examples = "x:3x4 index:3x2%4 dim=1\nx:3x4 index:5x4%3 dim=0",
   .help = "one index per element: y[i, j] = x[i, index[i, j]] for dim the last axis; y has index's shape",
@@ -99,6 +125,12 @@ static pr_status scatter_add_backward(pr_call *c) {
   return prO_gradient(c, SOURCE, whole);
 }
 
+static void scatter_add_couple(pr_coupling *k) {
+  int axis;
+  if (prO_dim(k->call, 0, k->call->in[X]->dim, &axis) == PR_OK)
+    prC_rule_scatter_add(k, PRC_IN(X), PRC_IN(INDEX), PRC_IN(SOURCE), PRC_OUT(0), axis);
+}
+
 PR_OP(scatter_add) = {
   .name = "scatter_add",
   .inputs = "x index# source",
@@ -107,6 +139,7 @@ PR_OP(scatter_add) = {
   .args = { { "dim", PR_ARG_DIM, .required = true } },
   .infer = scatter_add_infer,
   .backward = scatter_add_backward,
+  .couple = scatter_add_couple,
   .onnx = "ScatterElements",
   .examples = "x:3x4 index:3x2%4 source:3x2 dim=1\nx:3x4 index:2x3%3 source:3x4 dim=0",
   .help = "x with y[i, index[i, j]] += source[i, j] for dim the last axis; y like x",

@@ -77,8 +77,8 @@ enum {
   PR_OP_VIEW = 1,        /* outputs share the first input's storage: infer makes them, no kernel */
   PR_OP_NO_GRADIENT = 2, /* not differentiable (comparison, argmax, ...) */
   PR_OP_RANDOM = 4,      /* takes a step of the generator */
-  PR_OP_FILL =
-      8, /* makes a tensor from nothing but arguments, cheap to repeat: traced as a node (zeros, full) */
+  PR_OP_FILL = 8,        /* cheap to repeat, and of a size that may depend on the batch: traced as a node also
+                            without an input of        the model (zeros, full, expand) */
   PR_OP_READS_VALUES = 16, /* its output's shape depends on values: refused while tracing */
   PR_OP_LIVE_STATISTICS =
       32 /* statistics over an axis that may be pruned run over its live indices (prune/verify.h) */

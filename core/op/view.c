@@ -418,7 +418,7 @@ PR_OP(expand) = {
   .outputs = "y",
   .args = { { "sizes", PR_ARG_INTS, .required = true, .symbolic = true,
               .help = "-1: as it is; new axes come in front" } },
-  .flags = PR_OP_VIEW,
+  .flags = PR_OP_VIEW | PR_OP_FILL,
   .infer = expand_infer,
   .backward = expand_backward,
   .couple = expand_couple,

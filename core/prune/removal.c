@@ -15,6 +15,7 @@ typedef struct keep {
   int64_t count[PR_MAX_DIM], size[PR_MAX_DIM];
   int dim;
   bool any;
+  bool moved; /* its values are positions of an axis that becomes shorter */
 } keep;
 
 static void keep_free(keep *k) {
@@ -23,6 +24,7 @@ static void keep_free(keep *k) {
 
 static pr_status keep_make(pr_pruning *pruning, int v, const unsigned char *dead, keep *k) {
   const prC_value *value = &pruning->values[v];
+  const pr_label *positions = value->positions;
   *k = (keep){ .dim = value->dim };
   for (int d = 0; d < value->dim; d++) {
     int64_t n = value->shape[d];
@@ -33,6 +35,7 @@ static pr_status keep_make(pr_pruning *pruning, int v, const unsigned char *dead
     prC_kept(&pruning->algebra, value->label[d], n, dead, k->index[d]);
     k->any = true;
   }
+  k->moved = positions && prC_live(&pruning->algebra, positions, positions->n, dead) < positions->n;
   return PR_OK;
 }
 
@@ -184,7 +187,16 @@ static pr_status same_args(const pr_graph_node *want, const pr_graph_node *got) 
   return PR_OK;
 }
 
-static pr_status same_graph(const pr_graph *want, const pr_graph *got) {
+static bool same_positions(const pr_tensor *a, const pr_tensor *b) {
+  int64_t n = pr_numel(a);
+  prT_walk v, w;
+  prT_walk_start(&v, a), prT_walk_start(&w, b);
+  for (int64_t i = 0; i < n; i++, prT_walk_next(&v), prT_walk_next(&w))
+    if (prT_get(a, v.position) != prT_get(b, w.position)) return false;
+  return true;
+}
+
+static pr_status same_graph(const pr_pruning *pruning, const pr_graph *want, const pr_graph *got) {
   if (want->n_nodes != got->n_nodes || want->n_values != got->n_values)
     return pr_fail(
         PR_ERR_STATE,
@@ -209,18 +221,24 @@ static pr_status same_graph(const pr_graph *want, const pr_graph *got) {
       return pr_fail(PR_ERR_STATE, "after the removal %s should have shape %s, but the model's code gives %s",
                      prG_value_name(want, v), prT_sizes_text(x->dim, x->shape, a),
                      prT_sizes_text(y->dim, y->shape, b));
+    if (x->kind == PR_VALUE_CONSTANT && pruning->values[v].has_positions &&
+        !same_positions(x->tensor, y->tensor))
+      return pr_fail(
+          PR_ERR_STATE,
+          "after the removal positions that a list of indices in the model's code names are others; index "
+          "by a layer of the model, or prune the graph itself (graph:module())");
   }
   return PR_OK;
 }
 
-static pr_status run_replay(const pr_graph *before, const pr_graph *next, pr_replay replay, void *ctx) {
+static pr_status run_replay(const pr_pruning *pruning, const pr_graph *next, pr_replay replay, void *ctx) {
   if (!replay) return PR_OK;
   pr_graph *again = replay(ctx, next, false);
-  pr_status status = again ? same_graph(next, again) : pr_error_last()->code;
+  pr_status status = again ? same_graph(pruning, next, again) : pr_error_last()->code;
   pr_graph_free(again);
   if (!status) return PR_OK;
   pr_error reason = *pr_error_last();
-  replay(ctx, before, true);
+  replay(ctx, pruning->graph, true);
   return pr_error_set(&reason);
 }
 
@@ -239,6 +257,20 @@ static pr_status check_floors(pr_pruning *pruning, const unsigned char *dead) {
   return PR_OK;
 }
 
+/* Positions along an axis become ranks among those that stay. */
+static pr_status renumber(pr_pruning *pruning, int v, const unsigned char *dead, pr_tensor *t) {
+  const pr_label *label = pruning->values[v].positions;
+  int64_t n = label->n, *rank = PRB_ARRAY(int64_t, n), live = 0, count = pr_numel(t);
+  if (!rank) return PR_ERR_MEMORY;
+  for (int64_t i = 0; i < n; i++) {
+    rank[i] = live;
+    live += prC_live_in(&pruning->algebra, label, i, i + 1, dead);
+  }
+  for (int64_t i = 0; i < count; i++) prT_set(t, i, (double)rank[(int64_t)prT_get(t, i)]);
+  PRB_ARRAY_FREE(rank, n);
+  return PR_OK;
+}
+
 static pr_status make_changes(pr_pruning *pruning, const unsigned char *dead, change *changes, int *n) {
   for (int v = 0; v < pruning->graph->n_values; v++) {
     const pr_graph_value *value = &pruning->graph->values[v];
@@ -251,7 +283,8 @@ static pr_status make_changes(pr_pruning *pruning, const unsigned char *dead, ch
           "'%s' has changed its shape since the graph was made; trace the model again (prune.graph)",
           prG_value_name(pruning->graph, v));
     PR_TRY(keep_make(pruning, v, dead, &k));
-    pr_status status = k.any ? change_make(&changes[(*n)++], value->tensor, &k) : PR_OK;
+    pr_status status = k.any || k.moved ? change_make(&changes[(*n)++], value->tensor, &k) : PR_OK;
+    if (!status && k.moved) status = renumber(pruning, v, dead, changes[*n - 1].value);
     keep_free(&k);
     PR_TRY(status);
   }
@@ -286,7 +319,7 @@ static pr_status remove_dead(pr_pruning *pruning, const unsigned char *dead, cha
   if (!status) {
     for (int i = 0; i < *n; i++) change_exchange(&changes[i]);
     status = pr_graph_reshape(next);
-    if (!status) status = run_replay(pruning->graph, next, replay, ctx);
+    if (!status) status = run_replay(pruning, next, replay, ctx);
     if (!status && (status = renew(pruning, next)) && replay) replay(ctx, pruning->graph, true);
     for (int i = 0; i < *n && status; i++) change_exchange(&changes[i]);
   }

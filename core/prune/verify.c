@@ -47,6 +47,7 @@ static int64_t live_count(const ablation *a, int v, int axis) {
 static pr_status zero_dead(const ablation *a, int v) {
   const prC_value *value = &a->pruning->values[v];
   pr_tensor *t = a->pruning->graph->values[v].tensor;
+  if (value->has_positions) return PR_OK; /* what is dead is read from what is dead */
   for (int d = 0; d < value->dim; d++) {
     if (!value->label[d] || live_count(a, v, d) == value->shape[d]) continue;
     for (int64_t i = 0; i < value->shape[d]; i++) {

@@ -40,6 +40,8 @@ void bind_open_type(lua_State *L, const char *name, const luaL_Reg *methods, lua
  * to be read. */
 void bind_graph_index_inputs(const pr_graph *graph, bool *marked);
 void bind_graph_index_outputs(const pr_graph *graph, bool *marked);
+/* The constants that reach a position through such operators. */
+void bind_graph_index_constants(const pr_graph *graph, bool *marked);
 
 /* group.c: questions to a graph about its groups (methods of graphs), and the type of groups. */
 extern const luaL_Reg bind_group_graph_methods[];

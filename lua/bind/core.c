@@ -134,18 +134,19 @@ static void push_arg(lua_State *L, const pr_arg_spec *spec) {
   if (spec->help) lua_pushstring(L, spec->help), lua_setfield(L, -2, "help");
 }
 
-/* describe(name): an operator's descriptor as a table, or nil. */
+/* describe(name): an operator's descriptor as a table, or nil. couples: it has a coupling rule. */
 static int describe(lua_State *L) {
   const char *name = luaL_checkstring(L, 1);
   for (int i = 0; i < pr_op_count; i++) {
     const pr_op *op = pr_op_list[i];
     if (strcmp(op->name, name) != 0) continue;
-    lua_createtable(L, 0, 6);
+    lua_createtable(L, 0, 7);
     lua_pushstring(L, op->name), lua_setfield(L, -2, "name");
     lua_pushstring(L, op->inputs), lua_setfield(L, -2, "inputs");
     lua_pushstring(L, op->outputs), lua_setfield(L, -2, "outputs");
     lua_pushstring(L, op->help), lua_setfield(L, -2, "help");
     lua_pushstring(L, op->examples), lua_setfield(L, -2, "examples");
+    lua_pushboolean(L, op->couple != NULL), lua_setfield(L, -2, "couples");
     lua_newtable(L);
     for (int a = 0; a < PR_MAX_ARGS && op->args[a].name; a++) {
       push_arg(L, &op->args[a]);

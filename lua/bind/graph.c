@@ -90,6 +90,23 @@ static pr_status gather_outputs(lua_State *L, int first, pr_tensor **out, int *n
   return PR_OK;
 }
 
+/* Positions are 0-based in a graph. What an operator takes as positions was shifted on its way in; a constant
+ * that others hand on to it was not. */
+static pr_status shift_constants(lua_State *L, pr_graph *graph) {
+  bool *marked = lua_newuserdatauv(L, (size_t)graph->n_values * sizeof *marked, 0);
+  bind_graph_index_constants(graph, marked);
+  for (int v = 0; v < graph->n_values; v++) {
+    pr_graph_value *value = &graph->values[v];
+    if (!marked[v]) continue;
+    pr_tensor *shifted = bind_shift(value->tensor, -1);
+    if (!shifted) return pr_error_last()->code;
+    pr_release(value->tensor);
+    value->tensor = shifted, value->dtype = shifted->dtype;
+  }
+  lua_pop(L, 1);
+  return PR_OK;
+}
+
 /* trace(inputs, batch, parameters, modules, run) -> graph. `run` gets the stand-ins. */
 static int trace(lua_State *L) {
   luaL_checktype(L, 1, LUA_TTABLE);
@@ -130,6 +147,7 @@ static int trace(lua_State *L) {
   }
   box->graph = pr_trace_end(tracing, n_out, outputs);
   if (!box->graph) return bind_raise(L);
+  bind_check(L, shift_constants(L, box->graph));
   lua_settop(L, 6);
   return 1;
 }

@@ -42,6 +42,27 @@ void bind_graph_index_inputs(const pr_graph *graph, bool *marked) {
   }
 }
 
+/* A sum takes the 1 off one of its operands only, which is an input or was shifted when it was made. */
+static bool adds(const pr_op *op) { return strcmp(op->name, "add") == 0 || strcmp(op->name, "sub") == 0; }
+
+void bind_graph_index_constants(const pr_graph *graph, bool *marked) {
+  memset(marked, 0, (size_t)graph->n_values * sizeof *marked);
+  for (int n = graph->n_nodes - 1; n >= 0; n--) {
+    const pr_graph_node *node = &graph->nodes[n];
+    bool out = false;
+    for (int k = 0; k < node->n_out; k++) out = out || marked[node->out[k]];
+    for (int i = 0; i < node->n_in; i++) {
+      int value = node->in[i];
+      if (value < 0 || !whole(graph, value)) continue;
+      bool constant = graph->values[value].kind == PR_VALUE_CONSTANT;
+      if (prO_input_is_index(node->op, i) ? !constant : out && moves(node->op, i) && !adds(node->op))
+        marked[value] = true;
+    }
+  }
+  for (int v = 0; v < graph->n_values; v++)
+    marked[v] = marked[v] && graph->values[v].kind == PR_VALUE_CONSTANT;
+}
+
 void bind_graph_index_outputs(const pr_graph *graph, bool *marked) {
   memset(marked, 0, (size_t)graph->n_values * sizeof *marked);
   for (int n = 0; n < graph->n_nodes; n++) {

@@ -83,6 +83,70 @@ static void single_positions_are_pinned_and_the_others_stay_free(void **state) {
   }
 }
 
+/* y[i] = x[index[i]]: what index names, as often as it does; the list itself follows. */
+static void constant_indices_choose_from_the_label(void **state) {
+  (void)state;
+  net n;
+  open_net(&n);
+  const int64_t index[5] = { 3, 1, 1, 0, 3 };
+  int x = tensor(&n, INPUT, SHAPE(2, 4)), w = tensor(&n, PARAMETER, SHAPE(6, 4)),
+      after = tensor(&n, PARAMETER, SHAPE(3, 5)), list = tensor(&n, CONSTANT, SHAPE(5));
+  int y = linear(&n, x, w, ABSENT);
+  prC_rule_gather(node(&n, y, list, ABSENT, SHAPE(2, 5)), 0, PRC_OUT(0), 1, index, 1);
+  assert_true(n.value[list].has_positions && n.value[list].positions == n.value[y].label[1]);
+  assert_int_equal(finish(&n, linear(&n, last(&n), after, ABSENT)), 6);
+  assert_int_equal(units_with(&n, w, 0, 1), 6);
+  assert_int_equal(units_with(&n, after, 1, 2), 2); /* rows 1 and 3 */
+  assert_int_equal(units_with(&n, after, 1, 1), 1); /* row 0 */
+  assert_int_equal(units_with(&n, list, 0, 2), 2);
+  close_net(&n);
+}
+
+static void one_list_of_indices_for_two_axes_pins_both(void **state) {
+  (void)state;
+  net n;
+  open_net(&n);
+  const int64_t index[2] = { 2, 0 };
+  int x = tensor(&n, INPUT, SHAPE(2, 4)), a = tensor(&n, PARAMETER, SHAPE(6, 4)),
+      b = tensor(&n, PARAMETER, SHAPE(6, 4)), list = tensor(&n, CONSTANT, SHAPE(2)),
+      after = tensor(&n, PARAMETER, SHAPE(3, 2));
+  int p = linear(&n, x, a, ABSENT), q = linear(&n, x, b, ABSENT);
+  prC_rule_gather(node(&n, p, list, ABSENT, SHAPE(2, 2)), 0, PRC_OUT(0), 1, index, 1);
+  int first = last(&n);
+  prC_rule_gather(node(&n, p, list, ABSENT, SHAPE(2, 2)), 0, PRC_OUT(0), 1, index, 1);
+  int again = last(&n); /* the same axis: fine */
+  assert_non_null(prC_unpinned(n.value[list].positions));
+  prC_rule_gather(node(&n, q, list, ABSENT, SHAPE(2, 2)), 0, PRC_OUT(0), 1, index, 1);
+  int sum = add(&n, add(&n, first, again), last(&n));
+  assert_int_equal(finish(&n, linear(&n, sum, after, ABSENT)), 0);
+  assert_string_equal(n.algebra.note[0].text, "the same constant indexes another axis");
+  close_net(&n);
+}
+
+/* One index per entry pins the axis it runs along; the others go with those of the index. */
+static void indices_for_each_entry_pin_their_axis_only(void **state) {
+  (void)state;
+  net n;
+  open_net(&n);
+  int x = tensor(&n, INPUT, SHAPE(2, 3, 4)), w = tensor(&n, PARAMETER, SHAPE(6, 4)),
+      index = tensor(&n, INPUT, SHAPE(2, 2, 6)), constant = tensor(&n, CONSTANT, SHAPE(2, 2, 6)),
+      after = tensor(&n, PARAMETER, SHAPE(3, 6));
+  int y = linear(&n, x, w, ABSENT);
+  prC_rule_gather_entries(node(&n, y, constant, ABSENT, SHAPE(2, 2, 6)), 0, 1, PRC_OUT(0), 1);
+  int z = last(&n);
+  prC_rule_scatter_add(node(&n, y, constant, z, SHAPE(2, 3, 6)), 0, 1, 2, PRC_OUT(0), 1);
+  assert_int_equal(finish(&n, linear(&n, last(&n), after, ABSENT)), 6);
+  assert_int_equal(units_with(&n, constant, 2, 1), 6);
+  close_net(&n);
+  open_net(&n); /* an index that comes from data is pinned, and pins */
+  x = tensor(&n, INPUT, SHAPE(2, 3, 4)), w = tensor(&n, PARAMETER, SHAPE(6, 4)),
+  index = tensor(&n, INPUT, SHAPE(2, 2, 6)), after = tensor(&n, PARAMETER, SHAPE(3, 6));
+  y = linear(&n, x, w, ABSENT);
+  prC_rule_gather_entries(node(&n, y, index, ABSENT, SHAPE(2, 2, 6)), 0, 1, PRC_OUT(0), 1);
+  assert_int_equal(finish(&n, linear(&n, last(&n), after, ABSENT)), 0);
+  close_net(&n);
+}
+
 static void parts_and_joins(void **state) {
   (void)state;
   net n;
@@ -273,6 +337,9 @@ int main(void) {
   const struct CMUnitTest tests[] = {
     cmocka_unit_test(moves_along_one_axis),
     cmocka_unit_test(single_positions_are_pinned_and_the_others_stay_free),
+    cmocka_unit_test(constant_indices_choose_from_the_label),
+    cmocka_unit_test(one_list_of_indices_for_two_axes_pins_both),
+    cmocka_unit_test(indices_for_each_entry_pin_their_axis_only),
     cmocka_unit_test(parts_and_joins),
     cmocka_unit_test(copies_are_free),
     cmocka_unit_test(space_is_pinned_and_channels_follow),

@@ -67,11 +67,11 @@ static bool as_rows(const pr_tensor *t, matrix *m) {
   const int last = t->dim - 1;
   *m = (matrix){ prT_data(t),    t->dtype,       pr_numel(t) / (t->shape[last] ? t->shape[last] : 1),
                  t->shape[last], t->shape[last], t->stride[last] };
-  int64_t step = 0;
+  int64_t step = -1; /* an expanded axis has stride 0 */
   for (int d = last - 1; d >= 0; d--) {
     if (t->shape[d] == 1) continue;
-    if (step && t->stride[d] != step) return false;
-    if (!step) m->row = t->stride[d];
+    if (step >= 0 && t->stride[d] != step) return false;
+    if (step < 0) m->row = t->stride[d];
     step = t->stride[d] * t->shape[d];
   }
   return fits(m);
