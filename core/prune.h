@@ -23,6 +23,7 @@
 #include "prune/obs.h"
 #include "prune/pattern.h"
 #include "prune/pruning.h"
+#include "prune/regrow.h"
 #include "prune/removal.h"
 #include "prune/select.h"
 #include "prune/sparsegpt.h"

@@ -65,6 +65,10 @@ static pr_status gather(pr_tensor **sum, pr_tensor *g) {
  * side. */
 static pr_status give_leaf(pr_tensor *leaf, pr_tensor *g) {
   if (leaf->parameter && leaf->parameter->mask) {
+    if (leaf->parameter->keeps_dense_grad) {
+      pr_status status = gather(&leaf->parameter->dense_grad, pr_retain(g));
+      if (status) return pr_release(g), status;
+    }
     pr_tensor *mask = pr_to_dtype(leaf->parameter->mask, g->dtype);
     pr_tensor *masked = mask ? prO_call(&pr_op_mul, NULL, 2, g, mask) : NULL;
     pr_release(mask), pr_release(g);
@@ -253,4 +257,5 @@ pr_status pr_require_grad(pr_tensor *t, bool wanted) {
 void pr_zero_grad(pr_tensor *t) {
   pr_release(t->grad);
   t->grad = NULL;
+  if (t->parameter) pr_release(t->parameter->dense_grad), t->parameter->dense_grad = NULL;
 }

@@ -66,6 +66,21 @@ pr_status pr_parameter_finalize(pr_tensor *t) {
   return pr_parameter_mask(t, NULL);
 }
 
+/* --- dense gradients -------------------------------------------------------------------------------------------------- */
+
+pr_status pr_parameter_keep_dense_grad(pr_tensor *t, bool keep) {
+  if (!t->parameter || t->parameter->is_buffer)
+    return pr_fail(PR_ERR_STATE, "only parameters of a module have gradients before and behind a mask");
+  t->parameter->keeps_dense_grad = keep;
+  if (!keep) pr_release(t->parameter->dense_grad), t->parameter->dense_grad = NULL;
+  return PR_OK;
+}
+
+pr_tensor *pr_parameter_dense_grad(const pr_tensor *t) {
+  if (!t->parameter || !t->parameter->keeps_dense_grad) return NULL;
+  return t->parameter->mask ? t->parameter->dense_grad : t->grad;
+}
+
 /* --- optimiser state ------------------------------------------------------------------------------------------------------ */
 
 static pr_slot *find_slot(pr_parameter *p, const char *name) {
@@ -121,6 +136,6 @@ void pr_parameter_slots_clear(pr_tensor *t) {
 void prA_parameter_free(pr_parameter *p) {
   if (!p) return;
   clear_slots(p);
-  pr_release(p->mask), pr_release(p->masked);
+  pr_release(p->mask), pr_release(p->masked), pr_release(p->dense_grad);
   PRB_FREE(p);
 }

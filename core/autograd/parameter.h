@@ -22,7 +22,9 @@ typedef struct pr_parameter {
   pr_tensor *masked;       /* cached dense * mask */
   uint64_t masked_version; /* versions of value and mask that the cache was made from */
   uint64_t mask_version;
-  pr_slot *slots; /* optimiser state */
+  pr_slot *slots;        /* optimiser state */
+  bool keeps_dense_grad; /* gather dense_grad as well */
+  pr_tensor *dense_grad; /* gradient of what is read, before the mask was multiplied onto it; or NULL */
 } pr_parameter;
 
 /* Turn a leaf into a parameter (requires_grad for floats) or a buffer. Again: no change. */
@@ -35,6 +37,13 @@ pr_tensor *pr_parameter_value(pr_tensor *t);
 pr_status pr_parameter_mask(pr_tensor *t, const pr_tensor *mask);
 /* Write dense * mask into the value and drop the mask. */
 pr_status pr_parameter_finalize(pr_tensor *t);
+
+/* Whether backward gathers, beside the gradient of a masked parameter, what it would be without the mask: it
+ * tells which masked entries would help (dynamic sparse training). Of a parameter without a mask both are the
+ * same. pr_zero_grad forgets both. */
+pr_status pr_parameter_keep_dense_grad(pr_tensor *t, bool keep);
+/* Borrowed; NULL where none was gathered. */
+pr_tensor *pr_parameter_dense_grad(const pr_tensor *t);
 
 /* Optimiser state by name: the slot's tensor (borrowed) or NULL; made with zeros of the parameter's shape
  * when `create`. */

@@ -77,13 +77,13 @@ static pr_tensor *slice(pr_tensor *t, const keep *k) {
 /* What will be exchanged with the parameter's own; exchanging twice undoes it. */
 typedef struct change {
   pr_tensor *target; /* borrowed from the graph */
-  pr_tensor *value, *grad, *mask;
+  pr_tensor *value, *grad, *dense_grad, *mask;
   pr_tensor **slots; /* NULL entries: not of the parameter's shape, stay */
   int n_slots;
 } change;
 
 static void change_free(change *c) {
-  pr_release(c->value), pr_release(c->grad), pr_release(c->mask);
+  pr_release(c->value), pr_release(c->grad), pr_release(c->dense_grad), pr_release(c->mask);
   for (int i = 0; i < c->n_slots; i++) pr_release(c->slots[i]);
   PRB_ARRAY_FREE(c->slots, c->n_slots);
 }
@@ -95,6 +95,7 @@ static pr_status change_make(change *c, pr_tensor *t, const keep *k) {
   if (t->grad && !(c->grad = slice(t->grad, k))) return PR_ERR_MEMORY;
   if (!p) return PR_OK;
   if (p->mask && !(c->mask = slice(p->mask, k))) return PR_ERR_MEMORY;
+  if (p->dense_grad && !(c->dense_grad = slice(p->dense_grad, k))) return PR_ERR_MEMORY;
   for (pr_slot *slot = p->slots; slot; slot = slot->next) c->n_slots++;
   if (!(c->slots = PRB_ARRAY(pr_tensor *, c->n_slots))) {
     c->n_slots = 0;
@@ -117,6 +118,7 @@ static void change_exchange(change *c) {
   exchange(&t->grad, &c->grad);
   if (!t->parameter) return;
   exchange(&t->parameter->mask, &c->mask);
+  exchange(&t->parameter->dense_grad, &c->dense_grad);
   pr_release(t->parameter->masked);
   t->parameter->masked = NULL;
   int i = 0;

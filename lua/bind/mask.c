@@ -2,6 +2,7 @@
 #include "bind.h"
 
 #include "prune/mask.h"
+#include "prune/regrow.h"
 
 #include <string.h>
 
@@ -155,6 +156,29 @@ static int count_zeros(lua_State *L) {
   return 2;
 }
 
+/* --- masks that entries come back from ------------------------------------------------------------------------------- */
+
+/* mask_rank(list of parameters, list of scores, sparsity) */
+static int rank(lua_State *L) {
+  luaL_checktype(L, 1, LUA_TTABLE), luaL_checktype(L, 2, LUA_TTABLE);
+  int n = (int)lua_rawlen(L, 1);
+  double sparsity = luaL_checknumber(L, 3);
+  if ((int)lua_rawlen(L, 2) != n)
+    return bind_error(L, "the list has %d parameters, but there are scores for %d", n, (int)lua_rawlen(L, 2));
+  pr_tensor **parameters = read_list(L, 1, n, "parameter"), **scores = read_list(L, 2, n, "scores");
+  for (int i = 0; i < n; i++) scores[i] = bind_value(L, scores[i], "scores");
+  bind_check(L, pr_mask_rank(parameters, scores, n, sparsity));
+  return 0;
+}
+
+/* mask_exchange(parameter, scores or nil, count) */
+static int exchange(lua_State *L) {
+  pr_tensor *t = bind_check_tensor(L, 1), *scores = bind_opt_tensor(L, 2);
+  if (scores) scores = bind_value(L, scores, "scores");
+  bind_check(L, pr_mask_exchange(t, scores, bind_integer(L, 3, "count")));
+  return 0;
+}
+
 const luaL_Reg bind_mask_functions[] = {
   { "mask_nm", nm },
   { "mask_blocks", blocks },
@@ -162,6 +186,8 @@ const luaL_Reg bind_mask_functions[] = {
   { "mask_structured", structured },
   { "mask_identity", identity },
   { "mask_custom", custom },
+  { "mask_rank", rank },
+  { "mask_exchange", exchange },
   { "count_zeros", count_zeros },
   { "count_lowest", count_lowest },
   { NULL, NULL },

@@ -104,6 +104,17 @@ static int is_buffer(lua_State *L) {
   return 1;
 }
 
+static int keep_dense_grad(lua_State *L) {
+  bind_check(L, pr_parameter_keep_dense_grad(bind_check_tensor(L, 1), lua_toboolean(L, 2)));
+  lua_settop(L, 1);
+  return 1;
+}
+
+static int field_dense_grad(lua_State *L) {
+  bind_push_borrowed(L, pr_parameter_dense_grad(bind_check_tensor(L, 1)));
+  return 1;
+}
+
 /* --- optimiser state --------------------------------------------------------------------------------------------------- */
 
 /* t:slots() -> { { name, tensor }, ... } in order of creation */
@@ -244,6 +255,7 @@ const luaL_Reg bind_parameter_methods[] = {
   { "to_in_place", to_in_place },
   { "set_mask", set_mask },
   { "finalize_mask", finalize },
+  { "keep_dense_grad", keep_dense_grad },
   { "slots", slots },
   { "set_slot", set_slot },
   { "clear_slots", clear_slots },
@@ -252,6 +264,7 @@ const luaL_Reg bind_parameter_methods[] = {
 
 const luaL_Reg bind_parameter_fields[] = {
   { "mask", field_mask },
+  { "dense_grad", field_dense_grad },
   { "is_parameter", is_parameter },
   { "is_buffer", is_buffer },
   { NULL, NULL },

@@ -3,6 +3,7 @@
 -- A learning-rate schedule is a function of the epoch (or step) counted from 0 that gives a factor of the optimiser's initial rate. A
 -- sparsity schedule is a function of the step counted from 1 that gives a sparsity. Both are plain functions: any function will do in
 -- their place.
+local core = require "prune.core"
 local options = require "prune.options"
 
 local schedule = {}
@@ -82,15 +83,32 @@ end
 
 -- --- sparsities -----------------------------------------------------------------------------------------------------
 
+local function check_share(where, name, value)
+  if type(value) == "number" and value >= 0 and value <= 1 then return end
+  error(("prune.schedule.%s: %s must be a share in 0..1, got %s"):format(where, name, tostring(value)), 4)
+end
+
+-- Options of a range of steps; how far step k is in it, 0..1, in whole strides of `every`; the last step is always reached.
+local function read_range(where, given)
+  local o = read(where, given, { from = 0, to = required, first = 1, last = required, every = 1 }, { "to", "last" })
+  for _, name in ipairs { "from", "to" } do check_share(where, name, o[name]) end
+  for _, name in ipairs { "first", "last", "every" } do
+    if type(o[name]) ~= "number" then
+      error(("prune.schedule.%s: %s must be a number of steps, got %s"):format(where, name, tostring(o[name])), 3)
+    end
+  end
+  if o.every < 1 or o.every ~= o.every then error(("prune.schedule.%s: every must be at least 1, got %g"):format(where, o.every), 3) end
+  if o.last <= o.first then error(("prune.schedule.%s: last (%g) must come after first (%g)"):format(where, o.last, o.first), 3) end
+  return o, function(k)
+    if k >= o.last then return 1 end
+    return math.max((k - o.first) // o.every * o.every / (o.last - o.first), 0)
+  end
+end
+
 local function ramp(where, shape)
   return function(given)
-    local o = read(where, given, { from = 0, to = required, first = 1, last = required, every = 1 }, { "to", "last" })
-    if o.last <= o.first then error(("prune.schedule.%s: last (%g) must come after first (%g)"):format(where, o.last, o.first), 2) end
-    return function(k)
-      k = o.first + (k - o.first) // o.every * o.every
-      local share = math.min(math.max((k - o.first) / (o.last - o.first), 0), 1)
-      return o.from + (o.to - o.from) * shape(share)
-    end
+    local o, share = read_range(where, given)
+    return function(k) return o.from + (o.to - o.from) * shape(share(k)) end
   end
 end
 
@@ -108,12 +126,53 @@ schedule.cubic = ramp("cubic", function(t) return 1 - (1 - t) ^ 3 end)
 -- @param options { from = 0, to =, first = 1, last =, every = 1 }
 -- @return function(step from 1) -> sparsity
 function schedule.exponential_sparsity(given)
-  local o = read("exponential", given, { from = 0, to = required, first = 1, last = required, every = 1 }, { "to", "last" })
-  return function(k)
-    k = o.first + (k - o.first) // o.every * o.every
-    local share = math.min(math.max((k - o.first) / (o.last - o.first), 0), 1)
-    return 1 - (1 - o.from) ^ (1 - share) * (1 - o.to) ^ share
+  local o, share = read_range("exponential", given)
+  return function(k) return 1 - (1 - o.from) ^ (1 - share(k)) * (1 - o.to) ^ share(k) end
+end
+
+--- `from` at first, then at each of the steps `at` the sparsity of the same place in `to`.
+-- @param options { at = list of steps, to = list of sparsities, from = 0 }
+-- @return function(step from 1) -> sparsity
+-- @usage prune.schedule.multistep_sparsity { at = { 100, 200 }, to = { 0.5, 0.9 } }
+function schedule.multistep_sparsity(given)
+  local o = read("multistep_sparsity", given, { at = required, to = required, from = 0 }, { "at", "to" })
+  check_share("multistep_sparsity", "from", o.from)
+  if type(o.at) ~= "table" or type(o.to) ~= "table" or #o.at ~= #o.to or #o.at == 0 then
+    error("prune.schedule.multistep_sparsity: at and to are lists of one length, such as { at = { 100, 200 }, to = { 0.5, 0.9 } }", 2)
   end
+  for i, at in ipairs(o.at) do
+    check_share("multistep_sparsity", "to", o.to[i])
+    if type(at) ~= "number" or i > 1 and at <= o.at[i - 1] then
+      error(("prune.schedule.multistep_sparsity: the steps in at must rise, got %s"):format(tostring(at)), 2)
+    end
+  end
+  return function(k)
+    local sparsity = o.from
+    for i, at in ipairs(o.at) do sparsity = k >= at and o.to[i] or sparsity end
+    return sparsity
+  end
+end
+
+--- A schedule as options of other functions take it: a function, or a table with the name of one of these in front of its options.
+-- @param value a function, or such as { "cubic", to = 0.9, last = 100 }
+-- @param where the caller's name, for messages
+-- @return function
+function schedule.read(value, where)
+  local meta = getmetatable(value)
+  if type(value) == "function" or meta and meta.__call then return value end
+  if type(value) ~= "table" or type(value[1]) ~= "string" then
+    core.fail(('%s: a schedule is a function or a table such as { "cubic", to = 0.9, last = 100 }, got %s'):format(where, type(value)))
+  end
+  local name, own, known = value[1], {}, {}
+  for key in pairs(schedule) do known[#known + 1] = key ~= "read" and key or nil end
+  for key, v in pairs(value) do own[key] = key ~= 1 and v or nil end
+  if name == "read" or not schedule[name] then
+    table.sort(known)
+    local near = core.nearest(name, known)
+    core.fail(("%s: there is no schedule '%s'%s"):format(where, name, near and ("; did you mean '" .. near .. "'?") or
+      " (there are: " .. table.concat(known, ", ") .. ")"))
+  end
+  return schedule[name](own)
 end
 
 return schedule

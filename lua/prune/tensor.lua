@@ -225,6 +225,13 @@ M.is_tensor = core.is_tensor
 -- @tparam ?Tensor mask copied
 -- @treturn Tensor the tensor itself
 
+--- tensor:keep_dense_grad(keep)
+-- Whether backward gathers, beside the gradient of a masked parameter (`grad`, 0 where it is masked), the one that it would have without
+-- the mask: field `dense_grad`. zero_grad forgets both.
+-- @tparam boolean keep
+-- @treturn Tensor the tensor itself
+-- @usage conv.weight:keep_dense_grad(true); loss:backward(); print(conv.weight.dense_grad)
+
 --- tensor:finalize_mask()
 -- Write the masked value into the parameter and drop the mask.
 -- @treturn Tensor the tensor itself

@@ -27,6 +27,8 @@ end
 --   checkpoints must keep); schedule: function(epoch from 0) -> factor of the rate;
 --   distill: { teacher = module, temperature = 4, weight = 0.5 }: knowledge distillation, the loss becomes (1 - weight) loss + weight
 --   T^2 KL(softmax(teacher / T) || softmax(model / T)) (Hinton et al. 2015); the teacher stays as it is;
+--   sparsity: an object of prune.sparse (RigL and the like), or any with step(net, optimizer), which takes the optimiser's step, and if it
+--   needs them start(net), after_epoch(net), state() and load_state(state);
 --   accumulate: batches per optimiser step (1); clip: largest gradient norm;
 --   patience: epochs without a better validation loss before stopping;
 --   out: folder for NAME.checkpoint.h5 of every stage and metrics.csv (none: no files); quiet: no lines, no bar
@@ -37,7 +39,7 @@ local function new(_, net, given)
     error("prune.Trainer: the first argument must be a module, got " .. type(net), 2)
   end
   local o = options.check("prune.Trainer", given, {
-    optimizer = none, loss = none, metrics = none, step = none, regularizer = none, distill = none, schedule = none, accumulate = 1,
+    optimizer = none, loss = none, metrics = none, step = none, regularizer = none, distill = none, sparsity = none, schedule = none, accumulate = 1,
     clip = none, patience = none, out = none, quiet = false,
   })
   if o.patience ~= nil and (math.type(o.patience) ~= "integer" or o.patience < 1) then
@@ -61,6 +63,13 @@ local function new(_, net, given)
     if o[name] ~= nil and not is_callable(o[name]) then
       error(("prune.Trainer: %s must be a function, got %s"):format(name, type(o[name])), 2)
     end
+  end
+  if o.sparsity ~= nil then
+    local ok, step = pcall(function() return o.sparsity.step end)
+    if not ok or not is_callable(step) then
+      error("prune.Trainer: sparsity must be an object with step(net, optimizer), such as prune.sparse.rigl { ... }", 2)
+    end
+    if o.step then error("prune.Trainer: with option 'step' the optimiser is one's own, so 'sparsity' would do nothing; give one", 2) end
   end
   if o.distill ~= nil then
     if o.step then error("prune.Trainer: with option 'step' the loss is one's own, so 'distill' would do nothing; give one of them", 2) end
@@ -105,7 +114,7 @@ end
 local function step_optimizer(self)
   if self.regularizer then self.regularizer:apply(self.net, self._step) end
   if self.clip then self.optimizer:clip_grad_norm(self.clip) end
-  self.optimizer:step()
+  if self.sparsity then self.sparsity:step(self.net, self.optimizer) else self.optimizer:step() end
   self._pending = 0
 end
 
@@ -286,7 +295,7 @@ local function state_of(object) return object and object.state and object.load_s
 
 local function save(self, name, train, state)
   state.data = train.state and train.restore and train:state() or nil
-  state.regularizer = state_of(self.regularizer)
+  state.regularizer, state.sparsity = state_of(self.regularizer), state_of(self.sparsity)
   require("prune.checkpoint").write(checkpoint_of(self, name), self.net, { optimizer = self.optimizer, progress = state, partial = true })
 end
 
@@ -299,7 +308,9 @@ local function load(self, name, train)
   local state, differences = require("prune.checkpoint").restore(path, self.net, self.optimizer)
   if type(state) ~= "table" or not state.history then error(("%s is not a checkpoint of a training stage"):format(path), 0) end
   if state.data and train.restore then train:restore(state.data) end
-  if state.regularizer and self.regularizer then self.regularizer:load_state(state.regularizer) end
+  for _, part in ipairs { "regularizer", "sparsity" } do
+    if state[part] and self[part] then self[part]:load_state(state[part]) end
+  end
   if not self.quiet then
     local where = state.batch > 0 and ("goes on in epoch %d after %d batches"):format(state.epoch, state.batch)
       or ("epoch %d is done"):format(state.epoch - 1)
@@ -331,6 +342,7 @@ end
 local function finish_epoch(self, o, state, seconds)
   local row = { epoch = state.epoch, seconds = state.seconds + seconds, lr = self.optimizer and self.optimizer.lr or 0,
     train = averages(state.totals, state.samples, state.loss) }
+  if self.sparsity and self.sparsity.after_epoch then self.sparsity:after_epoch(self.net) end
   if o.validate then row.test = self:evaluate(o.validate) end
   state.history[#state.history + 1] = row
   if not self.quiet then io.stdout:write(format_line(o.name, state.epoch, o.epochs, row, row.seconds), "\n"):flush() end
@@ -403,6 +415,7 @@ function Trainer:fit(train, given)
     return state.history
   end
   if self.out then util.make_folder(checkpoint_of(self, o.file)) end
+  if self.sparsity and self.sparsity.start then self.sparsity:start(self.net) end
   local ok, done
   do
     local held <close> = interrupt.hold(true) -- luacheck: ignore

@@ -161,6 +161,35 @@ static void a_failing_allocation_leaves_no_pattern(void **state) {
   pr_cache_empty();
 }
 
+/* Masks that move: when memory fails, values, masks and optimiser state are as they were. */
+static void a_failing_allocation_moves_no_mask(void **state) {
+  (void)state;
+  for (size_t nth = 1, done = 0; done < 2; nth++) {
+    pr_tensor *both[2] = { parameter(4, 5), parameter(3, 7) };
+    pr_amount half = { PR_AMOUNT_SHARE, 0.5, 0 };
+    int64_t before, after;
+    assert_ok(pr_mask_unstructured(both, NULL, 1, PR_MASK_LOWEST, &half, NULL));
+    assert_ok(pr_fill(pr_parameter_slot(both[0], "momentum_buffer", true), 1));
+    assert_ok(pr_count_zeros(pr_parameter_slot(both[0], "momentum_buffer", false), &before));
+    pr_memory_fail_after(nth, false);
+    pr_status status = done ? pr_mask_rank(both, both, 2, 0.75) : pr_mask_exchange(both[0], NULL, 5);
+    pr_memory_fail_after(0, false);
+    assert_int_equal(both[1]->parameter->mask != NULL, status == PR_OK && done);
+    assert_ok(pr_count_zeros(both[0]->parameter->mask, &after));
+    assert_int_equal(after == 10, status != PR_OK || !done);
+    assert_ok(pr_count_zeros(pr_parameter_slot(both[0], "momentum_buffer", false), &after));
+    if (status || done) assert_int_equal(before, after);
+    pr_release(both[0]), pr_release(both[1]);
+    if (status) {
+      assert_int_equal(status, PR_ERR_MEMORY);
+      continue;
+    }
+    assert_true(nth > 3);
+    nth = 0, done++;
+  }
+  pr_cache_empty();
+}
+
 /* A mask that a caller holds keeps its content: pruning goes on in a new one. */
 static void a_held_mask_is_left_alone(void **state) {
   (void)state;
@@ -180,10 +209,10 @@ static void a_held_mask_is_left_alone(void **state) {
 
 int main(void) {
   if (pr_start()) return 1;
-  const struct CMUnitTest tests[] = { memory_test(selection_is_that_of_a_sort),
-                                      memory_test(amounts_round_half_to_even),
-                                      memory_test(a_failing_allocation_changes_nothing),
-                                      memory_test(a_failing_allocation_leaves_no_pattern),
-                                      memory_test(a_held_mask_is_left_alone) };
+  const struct CMUnitTest tests[] = {
+    memory_test(selection_is_that_of_a_sort),          memory_test(amounts_round_half_to_even),
+    memory_test(a_failing_allocation_changes_nothing), memory_test(a_failing_allocation_leaves_no_pattern),
+    memory_test(a_failing_allocation_moves_no_mask),   memory_test(a_held_mask_is_left_alone)
+  };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
