@@ -152,7 +152,31 @@ end
 -- Run another graph over these tensors from now on: how a checkpoint is restored.
 function GraphModule:_take_graph(source) return adopt(self, source, self._input) end
 
+-- Let a module run a graph over its own parameters from now on, in place of its forward function. What the graph does not hold any more, of
+-- what the one before held, leaves the tree.
+local function convert(net, before, source)
+  local kept, modules, gone = {}, {}, {}
+  for _, value in ipairs(source:tensors()) do kept[value.name] = true end
+  for _, pair in ipairs(source:modules()) do kept[pair[1]] = true end
+  for path, module in net:named_modules() do modules[path] = module end
+  for _, value in ipairs(before:tensors()) do
+    if value.kind ~= "constant" and not kept[value.name] then gone[value.tensor] = true end
+  end
+  for _, pair in ipairs(before:modules()) do
+    if not kept[pair[1]] and modules[pair[1]] then gone[modules[pair[1]]] = true end
+  end
+  local inputs = before:state().inputs
+  for _, module in pairs(modules) do -- under all their names
+    for _, key in ipairs(module._keys) do
+      local value = rawget(module, key)
+      if value ~= nil and gone[value] then rawset(module, key, nil) end
+    end
+  end
+  for _, name in ipairs { "forward", "inner_graph", "to", "_copied", "_take_graph" } do rawset(net, name, GraphModule[name]) end
+  return adopt(net, source, inputs)
+end
+
 -- A copy of a graph as a module over the same tensors.
 local function of_graph(source) return from_graph(rebuild(source, function(t) return t end), source:state().inputs) end
 
-return { from_graph = from_graph, of_graph = of_graph }
+return { from_graph = from_graph, of_graph = of_graph, convert = convert }

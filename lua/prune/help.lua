@@ -42,7 +42,7 @@ end
 local function kinds()
   local found = { { path = "tensor", value = core().methods } }
   for _, kind in ipairs { "data.Data", "optim.Optimizer", "graph.Graph", "graph.Group", "graph.Part", "plan.Plan",
-    "regularizer.Regularizer", "sparse.Sparse", "sensitivity.Sensitivity" } do
+    "regularizer.Regularizer", "sparse.Sparse", "sensitivity.Sensitivity", "depth.DepthPlan" } do
     local module, class = kind:match "^(.+)%.(.+)$"
     local ok, owner = pcall(require, "prune." .. module)
     found[#found + 1] = ok and { path = class:lower(), value = owner["_" .. class] } or nil

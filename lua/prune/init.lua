@@ -12,6 +12,7 @@ local exports = {
   benchmark = "prune.engine",
   cli = "prune.cli",
   compile = "prune.engine",
+  depth = "prune.depth",
   draw = "prune.graph",
   graph = "prune.graph",
   load = "prune.checkpoint",

@@ -95,6 +95,22 @@ function Optimizer:parameters()
   return list
 end
 
+--- Let go of parameters, which are trained no more.
+-- @param list of parameters; those of no group are passed over
+-- @return the optimiser
+function Optimizer:forget(list)
+  local gone = {}
+  for _, p in ipairs(list) do gone[p] = true end
+  for _, group in ipairs(self.groups) do
+    local kept = {}
+    for _, p in ipairs(group.params) do
+      if not gone[p] then kept[#kept + 1] = p end
+    end
+    group.params = kept
+  end
+  return self
+end
+
 --- Set every group's rate to its initial rate times a factor: what learning-rate schedules do.
 -- @param factor number
 function Optimizer:set_lr_factor(factor)

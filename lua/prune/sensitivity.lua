@@ -27,10 +27,10 @@ local function read_ratios(ratios)
   return list
 end
 
--- Batches as they come, kept, so that every variant is measured on the same ones.
-local function collect(data, batches)
+-- Batches as they come, kept, so that every variant is measured on the same ones: list of { list of inputs, labels }.
+local function collect(data, batches, where)
   local list = {}
-  for x, y in calibration.batches(data, batches, "prune.sensitivity") do
+  for x, y in calibration.batches(data, batches, where) do
     list[#list + 1] = { core.is_tensor(x) and { x } or x, y }
   end
   return list
@@ -38,16 +38,16 @@ end
 
 local function correct(output, y) return output:argmax(2):eq(y):sum():item() end
 
--- Loss and metric of a graph, means over the samples.
-local function measure(variant, batches, o)
+-- Loss and metric of a graph, means over the samples: { loss =, metric = }.
+local function measure(variant, batches, o, where)
   local samples, loss, metric = 0, 0, 0
   for _, batch in ipairs(batches) do
     local x, y = batch[1], batch[2]
     local n, output = x[1]:size(1), variant:run(x, false)
-    samples, loss = samples + n, loss + calibration.loss(o.loss, output, y, "prune.sensitivity"):item() * n
+    samples, loss = samples + n, loss + calibration.loss(o.loss, output, y, where):item() * n
     if o.metric then
       local value = o.metric(output, y)
-      if type(value) ~= "number" then error("prune.sensitivity: the metric must return a number, got " .. type(value), 0) end
+      if type(value) ~= "number" then error(where .. ": the metric must return a number, got " .. type(value), 0) end
       metric = metric + value
     end
   end
@@ -84,14 +84,15 @@ end
 -- { name =, dim =, count =, points = list of { ratio =, gone =, loss =, metric = } }
 -- @usage print(prune.sensitivity(net, { 3, 32, 32 }, { data = test, batches = 10, ratios = { 0.25, 0.5, 0.75 } }))
 local function sensitivity(net, shape, given)
-  local o = options.check("prune.sensitivity", given, {
+  local where = "prune.sensitivity"
+  local o = options.check(where, given, {
     data = none, batches = none, criterion = none, loss = none, metric = none, ignore = none,
     ratios = { 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9 },
   })
   if o.data == nil then error("prune.sensitivity: option data is needed: what to measure the loss on", 2) end
   if o.metric == nil and o.loss == nil then o.metric = correct end
   local ratios = read_ratios(o.ratios)
-  local batches = collect(o.data, o.batches)
+  local batches = collect(o.data, o.batches, where)
   local plans = {}
   for i, ratio in ipairs(ratios) do
     plans[i] = structured.structured(net, shape, { criterion = o.criterion, ratio = ratio, ignore = o.ignore, scope = "local",
@@ -102,7 +103,7 @@ local function sensitivity(net, shape, given)
   local guard <close> = core.no_grad() -- luacheck: ignore
   local bar = progress.bar { total = #plans[1].groups * #ratios, label = "sensitivity", leave = false }
   local over <close> = setmetatable({}, { __close = function() bar:done() end }) -- luacheck: ignore
-  self.base = measure(plans[1].graph, batches, o)
+  self.base = measure(plans[1].graph, batches, o, where)
   for i, plan in ipairs(plans) do
     for g, entry in ipairs(describe(plan)) do
       local group = self.groups[g] or { name = entry.name, dim = entry.dim, count = entry.count, makers = entry.makers, points = {} }
@@ -111,7 +112,7 @@ local function sensitivity(net, shape, given)
       if #entry.units > 0 then
         local variant = plan.graph:copy()
         variant:remove_units(entry.units)
-        result = measure(variant, batches, o)
+        result = measure(variant, batches, o, where)
         collectgarbage() -- the copy is large, and Lua does not see how large
       end
       group.points[i] = { ratio = ratios[i], gone = #entry.units, loss = result.loss, metric = result.metric }
@@ -220,4 +221,4 @@ function Sensitivity:allocation()
   end
 end
 
-return { sensitivity = sensitivity, _Sensitivity = Sensitivity }
+return { sensitivity = sensitivity, collect = collect, measure = measure, _Sensitivity = Sensitivity }

@@ -18,8 +18,20 @@ local function words(line)
   return list
 end
 
+-- Words of the text: bytes that would break one are written %XX, an empty one is "-".
+local function decode(word)
+  if word == "-" then return "" end
+  return (word:gsub("%%(%x%x)", function(code) return string.char(tonumber(code, 16)) end))
+end
+
+local function encode(word)
+  if word == "" then return "-" end
+  word = word:gsub("[%c %%\127]", function(c) return ("%%%02X"):format(c:byte()) end)
+  return (word:gsub("%-$", "%%2D"))
+end
+
 local function read_node(self, list, values, outputs)
-  local node = { op = list[2], path = list[3], type = list[4], inputs = {}, outputs = {}, arguments = {}, order = {} }
+  local node = { op = list[2], path = decode(list[3]), type = decode(list[4]), inputs = {}, outputs = {}, arguments = {}, order = {} }
   if list[5] ~= "-" then
     for number in list[5]:gmatch "[^,]+" do
       local v = tonumber(number)
@@ -47,14 +59,15 @@ function surgery.open(graph)
   for line in graph:text():gmatch "[^\n]+" do
     local list = words(line)
     if list[1] == "prunelua-graph" then self.head = line
-    elseif list[1] == "module" then self.modules[#self.modules + 1] = line
+    elseif list[1] == "module" then self.modules[#self.modules + 1] = { path = decode(list[2]), line = line }
     elseif list[1] == "input" then
       self.inputs[#self.inputs + 1] = { kind = "input", line = line, shape = inputs[#self.inputs + 1].shape,
         number = inputs[#self.inputs + 1].number }
       values[#values + 1] = self.inputs[#self.inputs]
     elseif list[1] == "tensor" then
-      local known = tensors[list[3]]
-      self.tensors[#self.tensors + 1] = { kind = list[2], name = list[3], tensor = known.tensor, shape = known.shape,
+      local name = decode(list[3])
+      local known = tensors[name]
+      self.tensors[#self.tensors + 1] = { kind = list[2], name = name, tensor = known.tensor, shape = known.shape,
         number = known.number }
       values[#values + 1] = self.tensors[#self.tensors]
     elseif list[1] == "node" then
@@ -116,26 +129,53 @@ local function needed(self)
 end
 
 local function write_node(node, numbers)
-  local inputs, out = {}, { "node", node.op, node.path, node.type }
+  local inputs, out = {}, { "node", node.op, encode(node.path), encode(node.type) }
   for i, value in ipairs(node.inputs) do inputs[i] = ("%d"):format(value and numbers[value] or -1) end
   out[5] = #inputs > 0 and table.concat(inputs, ",") or "-"
   for _, name in ipairs(node.order) do out[#out + 1] = name .. "=" .. node.arguments[name] end
   return table.concat(out, " ")
 end
 
+-- Modules that had something to run or to hold and have nothing any more are left out, with all that is in them.
+local function write_modules(self, set, lines)
+  local had, has = {}, {}
+  local function mark(paths, path)
+    paths[path] = true
+    while path ~= "" do
+      path = path:match "^(.*)%.[^.]*$" or ""
+      paths[path] = true
+    end
+  end
+  for _, node in ipairs(self.nodes) do
+    mark(had, node.path)
+    if node.needed then mark(has, node.path) end
+  end
+  for _, value in ipairs(self.tensors) do
+    mark(had, value.name)
+    if set[value] then mark(has, value.name) end
+  end
+  local gone = {}
+  for _, module in ipairs(self.modules) do
+    local parent = module.path:match "^(.*)%.[^.]*$"
+    if had[module.path] and not has[module.path] or parent and gone[parent] then gone[module.path] = true
+    else lines[#lines + 1] = module.line end
+  end
+end
+
 --- Put it together: a new graph over the same tensors.
--- @return graph, and the numbers of its values by value: as graph:nodes() gives them
+-- @return graph
 function Surgery:close()
-  local lines, numbers, next_number, tensors = { self.head, table.unpack(self.modules) }, {}, 0, {}
+  local lines, numbers, next_number, tensors = { self.head }, {}, 0, {}
   local function number(value) numbers[value], next_number = next_number, next_number + 1 end
   local set = needed(self)
+  write_modules(self, set, lines)
   for _, value in ipairs(self.inputs) do
     lines[#lines + 1] = value.line
     number(value)
   end
   for _, value in ipairs(self.tensors) do
     if set[value] then
-      lines[#lines + 1] = ("tensor %s %s"):format(value.kind, value.name)
+      lines[#lines + 1] = ("tensor %s %s"):format(value.kind, encode(value.name))
       tensors[value.name] = value.tensor
       number(value)
     end
@@ -148,7 +188,7 @@ function Surgery:close()
   end
   for _, value in ipairs(self.outputs) do lines[#lines + 1] = ("output %d"):format(numbers[value]) end
   for _, node in ipairs(self.nodes) do node.needed = nil end
-  return core.read_graph(table.concat(lines, "\n") .. "\n", tensors), numbers
+  return core.read_graph(table.concat(lines, "\n") .. "\n", tensors)
 end
 
 --- Set an argument of a node.

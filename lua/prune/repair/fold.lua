@@ -6,6 +6,7 @@
 -- the removed units are zero, and a layer takes what its own operator gives for an input that holds only these constants.
 local core = require "prune.core"
 local surgery = require "prune.surgery"
+local util = require "prune.util"
 
 local fold = {}
 
@@ -193,17 +194,6 @@ local function consumers(s, kept)
   return list
 end
 
--- Numbers that do not come from the process's generator, so that folding changes no later random number: the fraction of a large sine.
-local function probe(input, batch)
-  local shape = table.move(input.shape, 2, #input.shape, 2, { batch })
-  local n = 1
-  for _, size in ipairs(shape) do n = n * size end
-  local x = ((core.arange(1, n, 1, { dtype = "f64" }) * 12.9898):sin() * 43758.5453)
-  x = (x - x:floor()):reshape(shape)
-  local is_float = input.dtype == "f32" or input.dtype == "f64" or input.dtype == "bf16"
-  return is_float and (x * 4 - 2):to(input.dtype) or ((x * (input.max or 2)):floor() + 1):to(input.dtype)
-end
-
 --- Work out what folding would change.
 -- @param traced graph, before the removal
 -- @param units list of numbers
@@ -221,7 +211,7 @@ function fold.plan(traced, units, o)
   local inputs = {}
   for i, input in ipairs(traced:inputs()) do
     local known = (traced:state().inputs or {})[i]
-    inputs[i] = probe({ shape = input.shape, dtype = input.dtype, max = known and known.max }, 3)
+    inputs[i] = util.probe({ shape = input.shape, dtype = input.dtype, max = known and known.max }, 3)
   end
   local results = core.no_grad(record, s, nodes, inputs)
   local sums, order, report = {}, {}, {}
