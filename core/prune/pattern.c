@@ -107,50 +107,74 @@ static void lines_of(const pr_tensor *t, int axis, int64_t *outer, int64_t *size
   for (int d = axis + 1; d < t->dim; d++) *inner *= t->shape[d];
 }
 
-static int64_t thin_out_all(prP_draft *d, int axis, int64_t keep, int64_t of, ranked *lists) {
-  int64_t outer, size, inner, gone = 0;
-  const double *score = prT_data(d->score);
-  float *mask = prT_data(d->mask);
-  lines_of(d->parameter, axis, &outer, &size, &inner);
-#pragma omp parallel for schedule(static) reduction(+ : gone) if (pr_numel(d->parameter) >= PARALLEL_FROM)
-  for (int64_t line = 0; line < outer * inner; line++) {
-    int64_t start = line / inner * size * inner + line % inner;
-    ranked *own = lists + this_thread() * (of < size ? of : size);
-    for (int64_t k = 0; k < size; k += of)
-      gone += thin_out(score, mask, start + k * inner, inner, size - k < of ? size - k : of, keep, own);
+/* What is asked of each line: `keep` of every `of`, or (of 0) the share that goes of all lines together. */
+typedef struct demand {
+  int axis;
+  int64_t keep, of;
+  double sparsity;
+} demand;
+
+static int64_t thin_out_line(const demand *q, const double *score, float *mask, int64_t line, int64_t size,
+                             int64_t inner, ranked *list) {
+  int64_t start = line / inner * size * inner + line % inner, gone = 0, of = q->of ? q->of : size,
+          keep = q->keep;
+  if (!q->of) {
+    double before = rint(q->sparsity * (double)(line * size)),
+           after = rint(q->sparsity * (double)((line + 1) * size));
+    keep = size - (int64_t)(after - before);
   }
+  for (int64_t k = 0; k < size; k += of)
+    gone += thin_out(score, mask, start + k * inner, inner, size - k < of ? size - k : of, keep, list);
   return gone;
 }
 
-static pr_status check_nm(const pr_tensor *t, int axis, int64_t keep, int64_t of) {
-  char text[PR_SHAPE_TEXT];
-  if (of < 1 || keep < 0 || keep > of)
-    return pr_fail(PR_ERR_ARGUMENT,
-                   "n of every m entries stay: n must be in 0..m and m at least 1, got n = %lld, m = %lld",
-                   (long long)keep, (long long)of);
-  if (axis == PR_AS_MATRIX || (axis >= 0 && axis < t->dim)) return PR_OK;
-  return pr_fail(PR_ERR_INDEX, "dim %lld is out of range for a parameter of shape %s", PR_INDEX(axis),
-                 pr_shape_text(t, text));
+static int64_t thin_out_all(prP_draft *d, const demand *q, ranked *lists) {
+  int64_t outer, size, inner, gone = 0;
+  const double *score = prT_data(d->score);
+  float *mask = prT_data(d->mask);
+  lines_of(d->parameter, q->axis, &outer, &size, &inner);
+  int64_t room = q->of > 0 && q->of < size ? q->of : size;
+#pragma omp parallel for schedule(static) reduction(+ : gone) if (pr_numel(d->parameter) >= PARALLEL_FROM)
+  for (int64_t line = 0; line < outer * inner; line++)
+    gone += thin_out_line(q, score, mask, line, size, inner, lists + this_thread() * room);
+  return gone;
 }
 
-pr_status pr_mask_nm(pr_tensor *t, pr_tensor *scores, int axis, int64_t keep, int64_t of, int64_t *gone) {
+static pr_status mask_lines(pr_tensor *t, pr_tensor *scores, const demand *q, int64_t *gone) {
+  char text[PR_SHAPE_TEXT];
   prP_draft d = { 0 };
   int64_t outer, size, inner, count = 0;
   if (gone) *gone = 0;
   PR_TRY(check_list(&t, &scores, 1));
-  PR_TRY(check_nm(t, axis, keep, of));
-  lines_of(t, axis, &outer, &size, &inner);
-  int64_t room = most_threads() * (of < size ? of : size);
+  if (q->axis != PR_AS_MATRIX && (q->axis < 0 || q->axis >= t->dim))
+    return pr_fail(PR_ERR_INDEX, "dim %lld is out of range for a parameter of shape %s", PR_INDEX(q->axis),
+                   pr_shape_text(t, text));
+  lines_of(t, q->axis, &outer, &size, &inner);
+  int64_t room = most_threads() * (q->of > 0 && q->of < size ? q->of : size);
   ranked *lists = PRB_ARRAY(ranked, room + 1);
   pr_status status = lists ? make_drafts(&d, &t, &scores, 1) : PR_ERR_MEMORY;
   if (!status) {
-    count = thin_out_all(&d, axis, keep, of, lists);
+    count = thin_out_all(&d, q, lists);
     prP_draft_commit(&d);
   }
   if (gone) *gone = count;
   prP_drafts_free(&d, 1);
   PRB_ARRAY_FREE(lists, room + 1);
   return status;
+}
+
+pr_status pr_mask_nm(pr_tensor *t, pr_tensor *scores, int axis, int64_t keep, int64_t of, int64_t *gone) {
+  if (of >= 1 && keep >= 0 && keep <= of)
+    return mask_lines(t, scores, &(demand){ .axis = axis, .keep = keep, .of = of }, gone);
+  return pr_fail(PR_ERR_ARGUMENT,
+                 "n of every m entries stay: n must be in 0..m and m at least 1, got n = %lld, m = %lld",
+                 (long long)keep, (long long)of);
+}
+
+pr_status pr_mask_lines(pr_tensor *t, pr_tensor *scores, int axis, double sparsity, int64_t *gone) {
+  if (sparsity >= 0 && sparsity <= 1)
+    return mask_lines(t, scores, &(demand){ .axis = axis, .sparsity = sparsity }, gone);
+  return pr_fail(PR_ERR_ARGUMENT, "sparsity is a share in 0..1, got %g", sparsity);
 }
 
 /* --- blocks ---------------------------------------------------------------------------------------------------------- */

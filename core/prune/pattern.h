@@ -18,6 +18,10 @@ enum { PR_AS_MATRIX = -1 }; /* in the place of an axis: along the columns of the
 pr_status pr_mask_nm(pr_tensor *parameter, pr_tensor *scores, int axis, int64_t keep, int64_t of,
                      int64_t *gone);
 
+/* Of every line along an axis the same share goes: of the entries up to the end of each line, that share
+ * rounded, so that lines differ by at most one entry and all together lose exactly the share of a whole. */
+pr_status pr_mask_lines(pr_tensor *parameter, pr_tensor *scores, int axis, double sparsity, int64_t *gone);
+
 typedef enum pr_pool {
   PR_POOL_MEAN, /* of the magnitudes in a block */
   PR_POOL_MAX,

@@ -99,14 +99,30 @@ static int structured(lua_State *L) {
   return 1;
 }
 
+static int read_axis(lua_State *L, int index, int dim) {
+  bool matrix = lua_type(L, index) == LUA_TSTRING && strcmp(lua_tostring(L, index), "matrix") == 0;
+  return matrix ? PR_AS_MATRIX : bind_axis(L, index, dim, "dim");
+}
+
 /* mask_nm(parameter, scores or nil, dim or "matrix", n, m) -> entries gone */
 static int nm(lua_State *L) {
   pr_tensor *t = bind_check_tensor(L, 1), *scores = bind_opt_tensor(L, 2);
-  bool matrix = lua_type(L, 3) == LUA_TSTRING && strcmp(lua_tostring(L, 3), "matrix") == 0;
-  int axis = matrix ? PR_AS_MATRIX : bind_axis(L, 3, t->dim, "dim");
+  int axis = read_axis(L, 3, t->dim);
   int64_t n = bind_integer(L, 4, "n"), m = bind_integer(L, 5, "m"), gone;
   if (scores) scores = bind_value(L, scores, "scores");
   bind_check(L, pr_mask_nm(t, scores, axis, n, m, &gone));
+  lua_pushinteger(L, gone);
+  return 1;
+}
+
+/* mask_lines(parameter, scores or nil, dim or "matrix", sparsity) -> entries gone */
+static int lines(lua_State *L) {
+  pr_tensor *t = bind_check_tensor(L, 1), *scores = bind_opt_tensor(L, 2);
+  int axis = read_axis(L, 3, t->dim);
+  double sparsity = luaL_checknumber(L, 4);
+  int64_t gone;
+  if (scores) scores = bind_value(L, scores, "scores");
+  bind_check(L, pr_mask_lines(t, scores, axis, sparsity, &gone));
   lua_pushinteger(L, gone);
   return 1;
 }
@@ -181,6 +197,7 @@ static int exchange(lua_State *L) {
 
 const luaL_Reg bind_mask_functions[] = {
   { "mask_nm", nm },
+  { "mask_lines", lines },
   { "mask_blocks", blocks },
   { "mask_unstructured", unstructured },
   { "mask_structured", structured },

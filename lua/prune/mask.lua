@@ -200,7 +200,7 @@ function mask.summary(net)
 end
 
 -- The other makers of masks have files of their own.
-for _, file in ipairs { "pattern" } do
+for _, file in ipairs { "pattern", "layerwise" } do
   for name, maker in pairs(require("prune.mask." .. file)) do mask[name] = maker end
 end
 

@@ -75,6 +75,73 @@ function common.integer(where, name, value, low, high)
     tostring(value))
 end
 
+--- A number in a range.
+function common.number(where, name, value, low, high)
+  if type(value) == "number" and value >= low and value <= high then return value end
+  fail(where, "%s must be a number in %g..%g, got %s", name, low, high, tostring(value))
+end
+
+--- The option nm = { n, m } as two numbers, or the option sparsity as a share; exactly one is given.
+function common.pattern_or_share(where, o)
+  if o.nm ~= nil and o.sparsity ~= nil then fail(where, "give sparsity or nm, not both") end
+  if o.nm == nil and o.sparsity == nil then fail(where, "say how much: sparsity (share of zeros afterwards) or nm = { n, m }") end
+  if o.nm == nil then
+    common.number(where, "sparsity", o.sparsity, 0, 1)
+    return nil
+  end
+  if type(o.nm) ~= "table" or #o.nm ~= 2 then fail(where, "nm must be { n, m }: n of every m stay") end
+  common.integer(where, "m of nm", o.nm[2], 1)
+  common.integer(where, "n of nm", o.nm[1], 0, o.nm[2])
+  return o.nm
+end
+
+-- --- names ----------------------------------------------------------------------------------------------------------
+
+local function patterns_of(where, name, given)
+  local list = type(given) == "string" and { given } or given
+  if type(list) ~= "table" then fail(where, "%s must be a name pattern or a list of them, got %s", name, type(given)) end
+  for _, pattern in ipairs(list) do
+    local ok = type(pattern) == "string" and pcall(string.find, "some.name_1", pattern)
+    if not ok then fail(where, "%s: %s is not a name pattern", name, tostring(pattern)) end
+  end
+  return list
+end
+
+--- Those of a list of { name = } that options layers (name patterns; nil: all) and ignore choose. A pattern that fits nothing is a slip.
+function common.chosen(where, list, o)
+  local names, used = {}, {}
+  for i, one in ipairs(list) do names[i] = one.name end
+  local function fits(patterns, name)
+    local hit = false
+    for _, pattern in ipairs(patterns) do
+      if name == pattern or name:find(pattern) then hit, used[pattern] = true, true end
+    end
+    return hit
+  end
+  local wanted = o.layers ~= nil and patterns_of(where, "layers", o.layers) or { "" }
+  local unwanted = o.ignore ~= nil and patterns_of(where, "ignore", o.ignore) or {}
+  local chosen = {}
+  for _, one in ipairs(list) do
+    local dropped = fits(unwanted, one.name)
+    if fits(wanted, one.name) and not dropped then chosen[#chosen + 1] = one end
+  end
+  for _, patterns in ipairs { wanted, unwanted } do
+    for _, pattern in ipairs(patterns) do
+      if not used[pattern] and pattern ~= "" then
+        local near = core.nearest(pattern, names)
+        fail(where, "'%s' fits no layer%s", pattern, near and ("; did you mean '" .. near .. "'?") or "")
+      end
+    end
+  end
+  if #chosen == 0 then fail(where, "there is no layer to prune") end
+  return chosen
+end
+
+--- Raise unless the first argument is a module.
+function common.net(where, net)
+  if not Module.is_module(net) then fail(where, "the first argument must be a module, got %s", describe(net)) end
+end
+
 -- --- all or nothing -------------------------------------------------------------------------------------------------
 
 --- Run f; where it raises, give the parameters back the masks (and, if f changes them, the values) that they had.
