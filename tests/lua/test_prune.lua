@@ -1,6 +1,7 @@
 -- Dependency groups, removal and plans: the pruned model is the smaller one of the ablated, all or nothing.
 local T = require "testing"
 local prune = require "prune"
+local formula = require "formula"
 local nn, F = prune.nn, prune.nn.functional
 
 -- --- helpers --------------------------------------------------------------------------------------------------------
@@ -353,74 +354,10 @@ end)
 
 -- --- golden files, last: where they are absent the file ends here -------------------------------------------------
 
-local function check_groups(graph, gold)
-  for _, g in ipairs(gold.groups) do
-    local got, wanted = {}, {}
-    for part in graph:group(g.root[1], g.root[2], { g.root[3] }):parts() do
-      local indices = table.move(part.indices, 1, #part.indices, 1, {})
-      table.sort(indices)
-      got[part.name .. "/" .. part.dim] = join(indices)
-    end
-    for _, m in ipairs(g.members) do
-      wanted[m[1] .. "/" .. m[2]] = true
-      T.equal(got[m[1] .. "/" .. m[2]], join(m[3]), g.root[1] .. " takes " .. m[1])
-    end
-    for key in pairs(got) do assert(wanted[key] or not key:match "%.weight/", g.root[1] .. " takes too much: " .. key) end
-  end
-end
-
-T.test("groups of ResNet-18 and VGG-16 are those of Torch-Pruning, and so are their sizes after uniform pruning", function()
-  for _, arch in ipairs { "resnet18", "vgg16_bn" } do
-    local gold = dofile(T.shared("golden/groups/" .. arch .. ".lua"))
-    local net = prune.models[arch] { classes = 1000 }
-    check_groups(prune.graph(net, { 3, 224, 224 }), gold)
-    for _, u in ipairs(gold.uniform) do -- counts do not depend on the scores
-      local plan = prune.structured(net, { 3, 224, 224 }, { criterion = prune.criterion.random(), ratio = u.ratio, round_to = u.round_to })
-      T.equal(plan.params, u.params, ("%s at %g, round_to %s"):format(arch, u.ratio, u.round_to))
-    end
-  end
-end)
-
--- The formula of the golden files: every model gets the same weights without a file.
-local function crc32(text)
-  local c = 0xFFFFFFFF
-  for i = 1, #text do
-    c = c ~ text:byte(i)
-    for _ = 1, 8 do c = (c & 1 == 1) and (0xEDB88320 ~ (c >> 1)) or (c >> 1) end
-  end
-  return c ~ 0xFFFFFFFF
-end
-
-local function value_of(name, u, fan)
-  if fan then return (2 * u - 1) * math.sqrt(3 / fan) end
-  if name:match "running_var$" then return 0.5 + u end
-  return (name:match "running_mean$" or name:match "bias$") and 0.2 * (u - 0.5) or 0.5 + u
-end
-
-local function formula(name, sizes)
-  local n, seed, out, mask = 1, crc32(name), {}, 0xFFFFFFFF
-  for _, s in ipairs(sizes) do n = n * s end
-  local fan = #sizes > 1 and n // sizes[1]
-  for i = 0, n - 1 do
-    local h = (i * 2654435761 + seed) & mask
-    h = h ~ (h >> 15)
-    h = (h * 2246822519) & mask
-    h = h ~ (h >> 13)
-    h = (h * 3266489917) & mask
-    h = h ~ (h >> 16)
-    out[i + 1] = value_of(name, (h + 0.5) / 4294967296.0, fan)
-  end
-  return prune.tensor(out):reshape(sizes)
-end
-
 T.test("ResNet-18 at known weights loses the known channels and gives the known logits", function()
   local gold = dofile(T.shared "golden/resnet18_seed.lua")
   local net = prune.models.resnet18 { classes = 10 }
-  for name, p in net:named_parameters() do p:copy(formula(name, p:size())) end
-  for name, b in net:named_buffers() do
-    if name:match "running" then b:copy(formula(name, b:size())) end
-  end
-  net:eval()
+  formula.fill(net):eval()
   local graph, k = prune.graph(net, { 3, 32, 32 }), 0
   for conv in net:each "Conv2d" do
     k = k + 1
@@ -434,7 +371,7 @@ T.test("ResNet-18 at known weights loses the known channels and gives the known 
   local after = prune.profile(net, { 3, 32, 32 })
   T.equal({ after.params, after.macs }, { gold[2].params, gold[2].macs_conv_linear })
   for name, p in net:named_parameters() do T.equal(join(p:size()), join(gold[2].shapes[name]), name) end
-  T.close(prune.no_grad(net, formula("input", { 4, 3, 32, 32 })), gold[2].logits, 2e-4)
+  T.close(prune.no_grad(net, formula.values("input", { 4, 3, 32, 32 })), gold[2].logits, 2e-4)
 end)
 
 T.test("layers with groups are told how many are left, and run", function()
