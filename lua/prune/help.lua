@@ -41,8 +41,19 @@ end
 -- Objects that functions give: the word that stands for one in paths ("group.remove"), and the table of its methods.
 local function kinds()
   local found = { { path = "tensor", value = core().methods } }
-  for _, kind in ipairs { "data.Data", "optim.Optimizer", "graph.Graph", "graph.Group", "graph.Part", "plan.Plan",
-    "regularizer.Regularizer", "sparse.Sparse", "sensitivity.Sensitivity", "depth.DepthPlan" } do
+  for _, kind in ipairs {
+    "data.Data",
+    "optim.Optimizer",
+    "graph.Graph",
+    "graph.Group",
+    "graph.Part",
+    "plan.Plan",
+    "depth.DepthPlan",
+    "lottery.Ticket",
+    "regularizer.Regularizer",
+    "sensitivity.Sensitivity",
+    "sparse.Sparse",
+  } do
     local module, class = kind:match "^(.+)%.(.+)$"
     local ok, owner = pcall(require, "prune." .. module)
     found[#found + 1] = ok and { path = class:lower(), value = owner["_" .. class] } or nil

@@ -87,6 +87,15 @@ function Optimizer:zero_grad()
   end
 end
 
+--- Begin anew: forget the state of all parameters (momentum and the like) and take the initial rates again.
+function Optimizer:reset()
+  for _, group in ipairs(self.groups) do
+    group.options.lr = group.base_lr
+    for _, p in ipairs(group.params) do p:clear_slots() end
+  end
+  self.steps = 0
+end
+
 --- All parameters, group after group.
 -- @return table
 function Optimizer:parameters()

@@ -29,6 +29,8 @@ end
 --   T^2 KL(softmax(teacher / T) || softmax(model / T)) (Hinton et al. 2015); the teacher stays as it is;
 --   sparsity: an object of prune.sparse (RigL and the like), or any with step(net, optimizer), which takes the optimiser's step, and if it
 --   needs them start(net), after_epoch(net), state() and load_state(state);
+--   snapshot: a number of batches: after so many of each stage the model is kept as trainer.ticket (prune.lottery), with out also as
+--   NAME.snapshot.h5; 0: before the first;
 --   accumulate: batches per optimiser step (1); clip: largest gradient norm;
 --   patience: epochs without a better validation loss before stopping;
 --   out: folder for NAME.checkpoint.h5 of every stage and metrics.csv (none: no files); quiet: no lines, no bar
@@ -39,11 +41,14 @@ local function new(_, net, given)
     error("prune.Trainer: the first argument must be a module, got " .. type(net), 2)
   end
   local o = options.check("prune.Trainer", given, {
-    optimizer = none, loss = none, metrics = none, step = none, regularizer = none, distill = none, sparsity = none, schedule = none, accumulate = 1,
-    clip = none, patience = none, out = none, quiet = false,
+    optimizer = none, loss = none, metrics = none, step = none, regularizer = none, distill = none, sparsity = none,
+    snapshot = none, schedule = none, accumulate = 1, clip = none, patience = none, out = none, quiet = false,
   })
   if o.patience ~= nil and (math.type(o.patience) ~= "integer" or o.patience < 1) then
     error("prune.Trainer: patience must be an integer of at least 1, got " .. tostring(o.patience), 2)
+  end
+  if o.snapshot ~= nil and (math.type(o.snapshot) ~= "integer" or o.snapshot < 0) then
+    error("prune.Trainer: snapshot must be a number of batches, an integer of at least 0, got " .. tostring(o.snapshot), 2)
   end
   if not o.optimizer and not o.step then
     error("prune.Trainer: option 'optimizer' must be given (prune.optim.SGD(net, { lr = 0.1 }))", 2)
@@ -186,10 +191,22 @@ local function batches_left(train, state)
   return step, object, control, closing
 end
 
+local function snapshot_of(self, name) return ("%s/%s.snapshot.h5"):format(self.out, name) end
+
+-- Keep the model when it is time: at the first moment from step `snapshot` on at which the optimiser has taken all batches.
+local function keep_snapshot(self, name, state)
+  if not self.snapshot or state.has_snapshot or state.step < self.snapshot or self._pending > 0 then return end
+  state.has_snapshot = true
+  self.ticket = require("prune.lottery").ticket(self.net)
+  if self.out then require("prune.checkpoint").write(snapshot_of(self, name), self.net, { partial = true }) end
+end
+
 -- One epoch. Returns "done", or "stopped" after Ctrl-C at a batch boundary.
-local function run_epoch(self, train, state, label)
+local function run_epoch(self, train, o, state)
   self.net:train()
   self._pending = 0
+  keep_snapshot(self, o.file, state)
+  local label = ("%sepoch %d/%d"):format(o.name and o.name .. " " or "", state.epoch, o.epochs)
   local count = #train
   local bar <close> = setmetatable({ bar = not self.quiet and progress.bar { total = count, label = label, start = state.batch } or nil },
     { __close = function(this) if this.bar then this.bar:done() end end })
@@ -207,11 +224,13 @@ local function run_epoch(self, train, state, label)
     state.step, state.batch = state.step + 1, state.batch + 1
     state.samples, state.loss = state.samples + n, state.loss + value * n
     if output then add_metrics(self, state.totals, output, y) end
+    keep_snapshot(self, o.file, state)
     if bar.bar then bar.bar:step(1, ("loss %.4f"):format(state.loss / state.samples)) end
     if state.batch < count and self._pending == 0 and interrupt.pending() then return "stopped" end
   end
   if state.batch == 0 then error("training: the data give no batch", 0) end
   if self._pending > 0 then step_optimizer(self) end
+  keep_snapshot(self, o.file, state)
   return "done"
 end
 
@@ -308,6 +327,7 @@ local function load(self, name, train)
   local state, differences = require("prune.checkpoint").restore(path, self.net, self.optimizer)
   if type(state) ~= "table" or not state.history then error(("%s is not a checkpoint of a training stage"):format(path), 0) end
   if state.data and train.restore then train:restore(state.data) end
+  if self.snapshot and state.has_snapshot then self.ticket = require("prune.lottery").load(snapshot_of(self, name)) end
   for _, part in ipairs { "regularizer", "sparsity" } do
     if state[part] and self[part] then self[part]:load_state(state[part]) end
   end
@@ -356,8 +376,7 @@ local function run(self, train, o, state)
   while not state.finished do
     if self.schedule and self.optimizer then self.optimizer:set_lr_factor(self.schedule(state.epoch - 1)) end
     local start = core.clock()
-    local label = ("%sepoch %d/%d"):format(o.name and o.name .. " " or "", state.epoch, o.epochs)
-    local outcome = run_epoch(self, train, state, label)
+    local outcome = run_epoch(self, train, o, state)
     if outcome == "stopped" then
       state.seconds = state.seconds + core.clock() - start
       if self.out then save(self, o.file, train, state) end
