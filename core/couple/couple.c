@@ -14,7 +14,7 @@ void prC_value_activation(prC_value *value, int dim, const int64_t *shape) { val
 
 void prC_value_parameter(prC_value *value, int dim, const int64_t *shape) {
   value_open(value, dim, shape);
-  value->is_parameter = true;
+  value->is_parameter = value->is_weight = true;
   for (int a = 0; a < dim; a++) {
     value->dead[a] = 0;
     if (shape[a] != 1) value->unmet |= (uint8_t)(1u << a);
@@ -40,6 +40,12 @@ void prC_value_replay(prC_algebra *algebra, const prC_value *before, const unsig
       if (prC_alive(algebra, label->id[i], dead)) live->id[k++] = label->id[i];
     value->label[a] = live;
   }
+}
+
+void prC_mark_weights(pr_coupling *c) {
+  bool all = c->inputs > 0;
+  for (int i = 0; i < c->inputs; i++) all &= !c->in[i] || c->in[i]->is_weight;
+  for (int k = 0; k < c->outputs; k++) c->out[k]->is_weight = all;
 }
 
 void prC_value_pin(prC_algebra *algebra, prC_value *value) {

@@ -40,8 +40,9 @@ typedef struct prC_value {
   int64_t shape[PRC_DIMS];
   pr_label *label[PRC_DIMS]; /* NULL: pinned, or not met yet */
   double dead[PRC_DIMS];     /* NaN: not known; meaningless where the label is NULL */
-  bool is_parameter;   /* parameter, buffer or folded constant: sliced by removal, zero at dead positions */
-  bool is_constant;    /* such a parameter that makes no unit on its own */
+  bool is_parameter; /* parameter, buffer or folded constant: sliced by removal, zero at dead positions */
+  bool is_constant;  /* such a parameter that makes no unit on its own */
+  bool is_weight; /* a parameter, or computed from nothing else: 0 / 0 at a dead position of it counts as 0 */
   bool has_positions;  /* such a parameter of whole numbers that are positions along an axis: removal gives
                           them their new places */
   pr_label *positions; /* of that axis; NULL: pinned */
@@ -77,6 +78,9 @@ typedef struct pr_coupling {
   prC_slots *slots;          /* set by the first prC_record; owned by the algebra. NULL at first */
   const unsigned char *dead; /* rewriting only: which primitive roots are gone */
 } pr_coupling;
+
+/* After a node's rule: what is computed from parameters only is a weight. */
+void prC_mark_weights(pr_coupling *c);
 
 /* Handles of the node's tensors. */
 #define PRC_IN(i)  (i)

@@ -72,8 +72,9 @@ void prC_rule_unary(pr_coupling *c, int x, int y, double (*f)(double x, const vo
                     const void *context);
 
 /* y = f(operands) with broadcasting (right-aligned); operands of full size tie, size-1 axes do not. f gets n
- * dead values and is called where all are known. PRC_MULTIPLY, PRC_DIVIDE: f may be NULL. */
-typedef enum prC_elementwise { PRC_FUNCTION, PRC_MULTIPLY, PRC_DIVIDE } prC_elementwise;
+ * dead values and is called where all are known; NULL will do for products and quotients. A quotient 0 / 0 of
+ * weights counts as 0. */
+typedef enum prC_elementwise { PRC_FUNCTION, PRC_MULTIPLY, PRC_DIVIDE, PRC_REMAINDER } prC_elementwise;
 void prC_rule_elementwise(pr_coupling *c, int n, const int *operand, int y, prC_elementwise kind,
                           double (*f)(const double *x, const void *context), const void *context);
 

@@ -65,8 +65,9 @@ static bool dead_values(const pr_coupling *c, int n, const int *operand, int y, 
 void prC_rule_elementwise(pr_coupling *c, int n, const int *operand, int y, prC_elementwise kind,
                           double (*f)(const double *, const void *), const void *context) {
   int present[OPERANDS], m = 0;
+  bool weights = kind == PRC_DIVIDE; /* 0 / 0 counts as 0 in weights: v / |v| of a dead row */
   for (int i = 0; i < n && m < OPERANDS; i++)
-    if (prC_has(c, operand[i])) present[m++] = operand[i];
+    if (prC_has(c, operand[i])) weights &= prC_at(c, operand[i])->is_weight, present[m++] = operand[i];
   for (int a = 0; a < prC_dim(c, y); a++) {
     double value[OPERANDS], result = 0;
     pr_label *label = shared_label(c, m, present, y, a);
@@ -76,10 +77,11 @@ void prC_rule_elementwise(pr_coupling *c, int n, const int *operand, int y, prC_
       for (int i = 0; i < m; i++) result *= value[i];
       for (int i = 0; i < m; i++)
         if (value[i] == 0) result = 0, known = true;
-    } else if (kind == PRC_DIVIDE) {
+    } else if (kind == PRC_DIVIDE || kind == PRC_REMAINDER) {
       result = f ? f(value, context) : value[0] / value[1];
       if (value[0] == 0 && under(c, present[1], y, a) < 0) result = 0, known = true;
-      if (value[1] == 0) result = INFINITY, known = true; /* whatever it divides */
+      if (value[1] == 0)
+        result = value[0] == 0 && weights ? 0 : INFINITY, known = true; /* whatever it divides */
     } else if (known && f) {
       result = f(value, context);
     } else {

@@ -83,7 +83,8 @@ static void couple(pr_coupling *k) {
   const pr_op *op = k->call->op;
   prC_elementwise kind = PRC_FUNCTION;
   if (op == &pr_op_mul) kind = PRC_MULTIPLY;
-  if (op == &pr_op_div || op == &pr_op_fmod || op == &pr_op_remainder) kind = PRC_DIVIDE;
+  if (op == &pr_op_div) kind = PRC_DIVIDE;
+  if (op == &pr_op_fmod || op == &pr_op_remainder) kind = PRC_REMAINDER;
   if (op == &pr_op_pow2) pin_bases(k);
   prC_rule_elementwise(k, 2, operands, PRC_OUT(0), kind, dead_value, prO_binary_row(op));
 }

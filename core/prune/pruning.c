@@ -36,6 +36,7 @@ static void couple_node(pr_pruning *pruning, int n, pr_coupling *coupling) {
     for (int i = 0; i < node->n_in; i++)
       if (node->in[i] >= 0) prC_pin_all(coupling, PRC_IN(i), reason);
   }
+  prC_mark_weights(coupling);
   pruning->slots[n] = coupling->slots;
 }
 

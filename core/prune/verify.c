@@ -8,7 +8,7 @@
 #include <math.h>
 #include <string.h>
 
-extern pr_op pr_op_index_select, pr_op_cat, pr_op_mul, pr_op_sum, pr_op_add;
+extern pr_op pr_op_index_select, pr_op_cat, pr_op_mul, pr_op_sum, pr_op_add, pr_op_div;
 
 /* A graph over copies of the tensors: masked values, converted, with gradients wanted. */
 static pr_graph *private_copy(const pr_graph *graph, pr_dtype dtype) {
@@ -136,9 +136,16 @@ static pr_status ablated_args(const ablation *a, int n, prC_value **room, pr_arg
 
 enum { MOST = 256 };
 
+/* Does the node run on what is live? Statistics do; and quotients of weights, where 0 / 0 at a dead position
+ * counts as 0. */
+static bool runs_on_live(const ablation *a, const pr_graph_node *node) {
+  if (node->op->flags & PR_OP_LIVE_STATISTICS) return true;
+  return node->op == &pr_op_div && a->pruning->values[node->out[0]].is_weight;
+}
+
 static pr_status ablate_node(const ablation *a, int n, int64_t batch) {
   const pr_graph_node *node = &a->pruning->graph->nodes[n];
-  bool live = node->op->flags & PR_OP_LIVE_STATISTICS;
+  bool live = runs_on_live(a, node);
   pr_tensor *in[MOST], *out[MOST] = { NULL };
   prC_value *room[2 * MOST];
   pr_arg args[PR_MAX_ARGS];

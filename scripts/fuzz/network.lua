@@ -183,11 +183,15 @@ end
 
 local live_statistics = { layer_norm = true, rms_norm = true, group_norm = true, mean = true, var = true, std = true }
 
-local function has_live_statistics(traced)
+-- Zeros in parameters do not stand for removal where statistics run over live entries, nor where v / |v| would be 0 / 0.
+local function zeros_stand_for_removal(net, traced)
   for _, node in ipairs(traced:nodes()) do
-    if live_statistics[node.op] then return true end
+    if live_statistics[node.op] then return false end
   end
-  return false
+  for _, step in ipairs(net._steps) do
+    if step.text:find "^weight norm" then return false end
+  end
+  return true
 end
 
 local function largest_difference(a, b)
@@ -204,7 +208,7 @@ end
 -- Remove for good; by the module's code where that allows it, else by the graph. Returns which.
 local function applied(net, inputs_spec, inputs, units, random)
   local traced = graph.graph(net, inputs_spec)
-  local exact = not has_live_statistics(traced)
+  local exact = zeros_stand_for_removal(net, traced)
   local reference = exact and ablated(net, traced, units)
   local ok, message = pcall(function()
     return (thinned(units, random, function(u)

@@ -147,6 +147,34 @@ static void computed_weights_need_a_zero_on_one_side(void **state) {
 
 /* --- units, scopes, floors ---------------------------------------------------------------------------------------------- */
 
+/* v / |v| is 0 / 0 in a dead row: in a weight that counts as 0, in what depends on the input it pins. */
+static void a_quotient_of_weights_counts_0_over_0_as_0(void **state) {
+  (void)state;
+  for (int computed = 0; computed < 2; computed++) {
+    net n;
+    open_net(&n);
+    int x = tensor(&n, INPUT, SHAPE(2, 4)), v = tensor(&n, PARAMETER, SHAPE(6, 4)),
+        after = tensor(&n, PARAMETER, SHAPE(3, 6));
+    int row = computed ? linear(&n, x, v, ABSENT) : v;
+    if (computed) {
+      row = reshape(&n, row, SHAPE(2, 6));
+      prC_rule_elementwise(node(&n, row, row, ABSENT, SHAPE(2, 6)), 2, (int[]){ 0, 1 }, PRC_OUT(0),
+                           PRC_DIVIDE, NULL, NULL);
+      assert_int_equal(finish(&n, linear(&n, last(&n), after, ABSENT)), 0);
+    } else {
+      prC_rule_reduce(node(&n, v, ABSENT, ABSENT, SHAPE(6, 1)), 0, PRC_OUT(0), 2, PRC_NORM);
+      prC_mark_weights(&n.c);
+      int norm = last(&n);
+      assert_true(n.value[norm].is_weight);
+      prC_rule_elementwise(node(&n, v, norm, ABSENT, SHAPE(6, 4)), 2, (int[]){ 0, 1 }, PRC_OUT(0), PRC_DIVIDE,
+                           NULL, NULL);
+      assert_int_equal(finish(&n, linear(&n, linear(&n, x, last(&n), ABSENT), after, ABSENT)), 6);
+      assert_int_equal(units_with(&n, v, 0, 1), 6);
+    }
+    close_net(&n);
+  }
+}
+
 static void units_that_only_cut_an_input_are_not_offered(void **state) {
   (void)state;
   net n;
@@ -352,6 +380,7 @@ int main(void) {
     cmocka_unit_test(padding_and_joining_change_the_other_axes),
     cmocka_unit_test(norms_settle_dead_values),
     cmocka_unit_test(computed_weights_need_a_zero_on_one_side),
+    cmocka_unit_test(a_quotient_of_weights_counts_0_over_0_as_0),
     cmocka_unit_test(units_that_only_cut_an_input_are_not_offered),
     cmocka_unit_test(scopes_are_keyed_by_producers_or_by_all_members),
     cmocka_unit_test(of_twins_the_larger_is_primary),

@@ -153,9 +153,10 @@ static bool takes_batch_statistics(const pr_op *op) {
 }
 
 /* Statistics over what is left are not those with zeros in place of what is gone; random numbers go by
- * position. */
+ * position; 0 / 0 in a quotient of weights counts as 0. */
 static bool zeros_stand_for_removal(const pr_op *op) {
-  return !(op->flags & (PR_OP_LIVE_STATISTICS | PR_OP_RANDOM)) && !takes_batch_statistics(op);
+  return !(op->flags & (PR_OP_LIVE_STATISTICS | PR_OP_RANDOM)) && !takes_batch_statistics(op) &&
+         strcmp(op->name, "div") != 0;
 }
 
 /* Where zeros do not stand for removal the pruned model must run, unless too little is left for statistics.
