@@ -175,7 +175,8 @@ static pr_status run_step(prA_step *step, queue *q) {
                 .grad_out = step->grad,
                 .grad_in = grad_in,
                 .wanted = wanted,
-                .random_step = step->random_step };
+                .random_step = step->random_step,
+                .attachment = step->attachment };
   for (int a = 0; a < PR_MAX_ARGS; a++) c.args[a] = step->args[a];
   pr_status status = run_rule(&c);
   for (int i = 0; i < step->n_in; i++) {

@@ -51,6 +51,9 @@ void prA_step_clear(prA_step *step) {
     prA_hooks_release(step->hooks[k]), step->hooks[k] = NULL;
   }
   pr_args_free(step->args);
+  pr_attachment attachment = step->attachment;
+  step->attachment = (pr_attachment){ 0 };
+  if (attachment.drop) attachment.drop(attachment.data);
   step->used = true;
 }
 
@@ -118,6 +121,7 @@ static pr_status record(pr_call *c, pr_tensor *const *read) {
   for (int k = 0; k < c->n_out && !status; k++)
     status = save(&step->out[k], &step->versions[c->n_in + k], c->out[k], prO_saves_output(c->op, k));
   if (status) return prA_step_release(step), status;
+  step->attachment = c->attachment, c->attachment = (pr_attachment){ 0 };
   int visible = prO_outputs_listed(c->op) ? c->n_out : prO_outputs_visible(c->op);
   for (int k = 0; k < visible; k++) {
     if (!pr_dtype_is_float(c->out[k]->dtype)) continue;

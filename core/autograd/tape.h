@@ -21,6 +21,7 @@ typedef struct prA_step {
   int n_in, n_out;
   pr_arg args[PR_MAX_ARGS];
   uint64_t random_step;
+  pr_attachment attachment;
   bool used;                  /* backward has been here; what was saved is gone */
   bool queued;                /* in the queue of the running backward */
   struct prA_step *next_dead; /* list of steps to free */

@@ -101,6 +101,14 @@ static pr_status run_kernel(pr_call *c, pr_device device) {
   return PR_OK;
 }
 
+/* What a forward function calls is not part of the tape: the operator as a whole is. */
+static pr_status run_forward(pr_call *c) {
+  bool recording = pr_grad_mode(false);
+  pr_status status = c->op->forward(c);
+  pr_grad_mode(recording);
+  return status;
+}
+
 /* Views of parameters, while tracing, are shapes as all else. */
 static void strip_storage(pr_call *c) {
   for (int k = 0; k < c->n_out; k++) {
@@ -136,7 +144,7 @@ static pr_status run(pr_call *c, pr_tensor **values) {
   if (!status && c->meta) strip_storage(c);
   if (!status && !c->meta) {
     if (c->op->flags & PR_OP_RANDOM) c->random_step = prB_next_step();
-    status = run_kernel(c, device);
+    status = c->op->forward ? run_forward(c) : run_kernel(c, device);
   }
   c->in = in;
   PR_TRY(status);
@@ -176,6 +184,7 @@ pr_status pr_apply(const pr_op *op, const pr_arg *args, pr_tensor *const *in, in
     if (!status && n_out && *n_out > visible) *n_out = visible;
   }
   drop_outputs(&c);
+  if (c.attachment.drop) c.attachment.drop(c.attachment.data);
   if (room != few) PRB_ARRAY_FREE(room, 2 * slots);
   return status;
 }

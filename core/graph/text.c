@@ -309,7 +309,12 @@ static pr_status read_node_text(reader *r, char *copy, char *plain) {
   if (!word(r, name) || !word(r, path) || !word(r, type))
     return bad(r, "a node needs operator, path, type and inputs");
   const pr_op *op = pr_op_find(name);
-  if (!op) return bad(r, pr_error_last()->message);
+  if (!op)
+    return pr_fail(
+        PR_ERR_FORMAT,
+        "graph text, line %d: there is no operator '%s'; one that was written in Lua (nn.Function) must be "
+        "defined before the model is opened",
+        r->line, name);
   while (r->at < r->end && *r->at == ' ') r->at++;
   size_t length = 0;
   while (r->at < r->end && *r->at != ' ' && *r->at != '\n') copy[length++] = *r->at++;

@@ -51,21 +51,24 @@ static bool among(const char *list, const char *name) {
   return false;
 }
 
+static void parse_op(pr_op *op, struct prO_names *names) {
+  op->names = names;
+  parse(&names->in, op->inputs);
+  parse(&names->out, op->outputs);
+  for (int k = 0; k < names->in.count; k++) {
+    names->in.saved[k] = among(op->saves, names->in.name[k]);
+    names->in.written[k] = among(op->writes, names->in.name[k]);
+  }
+  for (int k = 0; k < names->out.count; k++) names->out.saved[k] = among(op->saves, names->out.name[k]);
+}
+
 /* The tables live as long as the program and are small, so they come straight from static-like memory. */
 static void parse_all(void) {
   static struct prO_names storage[256];
   all_names = storage;
   for (int i = 0; i < pr_op_count && i < 256; i++) {
-    pr_op *op = pr_op_list[i];
-    struct prO_names *names = op->names = &storage[i];
-    op->number = i + 1;
-    parse(&names->in, op->inputs);
-    parse(&names->out, op->outputs);
-    for (int k = 0; k < names->in.count; k++) {
-      names->in.saved[k] = among(op->saves, names->in.name[k]);
-      names->in.written[k] = among(op->writes, names->in.name[k]);
-    }
-    for (int k = 0; k < names->out.count; k++) names->out.saved[k] = among(op->saves, names->out.name[k]);
+    pr_op_list[i]->number = i + 1;
+    parse_op(pr_op_list[i], &storage[i]);
   }
 }
 
@@ -79,6 +82,37 @@ int prO_number(const pr_op *op) {
   return op->number - 1;
 }
 
+/* --- operators defined at run time: the latest first ------------------------------------------------------------------ */
+
+typedef struct registered {
+  pr_op *op;
+  struct registered *next;
+} registered;
+
+static registered *newest;
+
+static const pr_op *find_registered(const char *name) {
+  for (const registered *r = newest; r; r = r->next)
+    if (strcmp(r->op->name, name) == 0) return r->op;
+  return NULL;
+}
+
+pr_status pr_op_register(pr_op *op) {
+  for (int i = 0; i < pr_op_count; i++)
+    if (strcmp(pr_op_list[i]->name, op->name) == 0)
+      return pr_fail(PR_ERR_ARGUMENT, "there is a built-in operator '%s'; choose another name", op->name);
+  registered *entry = PRB_NEW(registered);
+  struct prO_names *names = entry ? PRB_NEW(struct prO_names) : NULL;
+  if (!names) {
+    if (entry) PRB_FREE(entry);
+    return PR_ERR_MEMORY;
+  }
+  parse_op(op, names);
+  *entry = (registered){ op, newest };
+  newest = entry;
+  return PR_OK;
+}
+
 const pr_op *pr_op_find(const char *name) {
   int low = 0, high = pr_op_count - 1;
   while (low <= high) {
@@ -89,6 +123,8 @@ const pr_op *pr_op_find(const char *name) {
     else
       low = middle + 1;
   }
+  const pr_op *own = find_registered(name);
+  if (own) return own;
   const char *names[256];
   for (int i = 0; i < pr_op_count && i < 256; i++) names[i] = pr_op_list[i]->name;
   const char *nearest = pr_nearest(name, names, pr_op_count < 256 ? pr_op_count : 256);

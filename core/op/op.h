@@ -57,6 +57,13 @@ typedef struct pr_arg_spec {
 
 struct pr_coupling; /* couple/couple.h */
 
+/* What the forward of an operator defined at run time keeps for its backward, beside tensors. Whoever holds
+ * it last calls drop(data). */
+typedef struct pr_attachment {
+  void *data;
+  void (*drop)(void *data); /* NULL: nothing is held */
+} pr_attachment;
+
 /* One application of an operator: what shape rules, kernels and backward rules get. */
 typedef struct pr_call {
   const struct pr_op *op;
@@ -70,6 +77,7 @@ typedef struct pr_call {
   pr_arg args[PR_MAX_ARGS];
   uint64_t random_step;      /* of an operator with PR_OP_RANDOM */
   bool meta;                 /* shapes only: no kernel will run */
+  pr_attachment attachment;  /* set by op->forward, there again in backward */
   struct prK_block *scratch; /* memory of the running kernel (backend.h) */
 } pr_call;
 
@@ -103,6 +111,9 @@ typedef struct pr_op {
    * prO_give. Such an operator needs no infer, kernel, backward or coupling rule, and never appears in a
    * graph. */
   pr_status (*compose)(pr_call *c);
+  /* In place of kernels: give c->out[k] tensors of the inferred shapes (prO_give). For operators defined at
+   * run time. */
+  pr_status (*forward)(pr_call *c);
   /* Fill c->grad_in[i] (a new reference) for every wanted i. NULL: the backend's backward kernel does, into
    * tensors that look like the inputs. Runs without recording, so it may use pr_apply freely. */
   pr_status (*backward)(pr_call *c);
@@ -131,6 +142,10 @@ extern const int pr_op_count;
 
 /* The operator called `name`, or NULL with pr_fail (and the nearest spelling). */
 const pr_op *pr_op_find(const char *name);
+/* Make an operator known that was defined at run time: it has infer and forward, and no kernels. It must live
+ * as long as the program, since graphs and tapes refer to it. A later one takes the name of an earlier one;
+ * names of built-in operators are refused. */
+pr_status pr_op_register(pr_op *op);
 /* Its position in pr_op_list: what kernel tables are indexed by. */
 int prO_number(const pr_op *op);
 

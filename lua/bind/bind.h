@@ -106,14 +106,16 @@ extern const luaL_Reg bind_tensor_meta[], bind_gradient_setters[];
 /* Functions of prune.core. */
 extern const luaL_Reg bind_core_functions[], bind_create_functions[], bind_gradient_functions[],
     bind_parameter_functions[], bind_graph_functions[], bind_select_functions[], bind_data_functions[],
-    bind_mask_functions[], bind_regularizer_functions[], bind_io_functions[], bind_second_order_functions[];
-void bind_open_handle(lua_State *L); /* makes the metatable */
-void bind_open_graph(lua_State *L);  /* adds Graph and Group to the table on top of the stack */
-void bind_open_data(lua_State *L);   /* makes the metatables of data sets and loaders */
-void bind_open_io(lua_State *L);     /* makes the metatables of checkpoints under way */
-void bind_open_ops(lua_State *L);    /* pushes the table of operators by name */
-int bind_index(lua_State *L);        /* t[key] for keys that are not strings */
-int bind_assign(lua_State *L);       /* t[key] = value for these */
+    bind_mask_functions[], bind_regularizer_functions[], bind_function_functions[], bind_io_functions[],
+    bind_second_order_functions[];
+void bind_open_handle(lua_State *L);   /* makes the metatable */
+void bind_open_graph(lua_State *L);    /* adds Graph and Group to the table on top of the stack */
+void bind_open_data(lua_State *L);     /* makes the metatables of data sets and loaders */
+void bind_open_function(lua_State *L); /* makes the metatables of operators written in Lua */
+void bind_open_io(lua_State *L);       /* makes the metatables of checkpoints under way */
+void bind_open_ops(lua_State *L);      /* pushes the table of operators by name */
+int bind_index(lua_State *L);          /* t[key] for keys that are not strings */
+int bind_assign(lua_State *L);         /* t[key] = value for these */
 
 /* Opens the module "prune.core". */
 int luaopen_prune_core(lua_State *L);

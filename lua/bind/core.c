@@ -296,7 +296,7 @@ static void make_metatable(lua_State *L, int first) {
 static const luaL_Reg *const functions[] = {
   bind_core_functions,         bind_create_functions,      bind_gradient_functions, bind_parameter_functions,
   bind_graph_functions,        bind_select_functions,      bind_data_functions,     bind_mask_functions,
-  bind_second_order_functions, bind_regularizer_functions, bind_io_functions
+  bind_second_order_functions, bind_regularizer_functions, bind_io_functions,       bind_function_functions
 };
 static const luaL_Reg *const methods_of[] = { bind_tensor_methods, bind_gradient_methods,
                                               bind_parameter_methods };
@@ -314,6 +314,7 @@ int luaopen_prune_core(lua_State *L) {
   bind_open_graph(L);
   bind_open_data(L);
   bind_open_io(L);
+  bind_open_function(L);
   bind_open_ops(L);
   lua_newtable(L); /* methods: all operators, then what is written by hand */
   int methods = lua_gettop(L);

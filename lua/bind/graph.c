@@ -349,7 +349,10 @@ static int run(lua_State *L) {
   pr_tensor **slots[MOST_TENSORS];
   for (int k = 0; k < graph->n_outputs; k++) slots[k] = bind_slot(L);
   bool *marked = lua_newuserdatauv(L, (size_t)graph->n_values * sizeof *marked, 0);
+  lua_State *before = bind_running; /* an operator may be written in Lua */
+  bind_running = L;
   pr_status status = run_shifted(graph, in, lua_toboolean(L, 3), marked, out);
+  bind_running = before;
   lua_pop(L, 1);
   bind_check(L, status);
   for (int k = 0; k < graph->n_outputs; k++) *slots[k] = out[k];

@@ -15,4 +15,6 @@ for _, file in ipairs { "container", "convolution", "linear", "normalization", "
   for name, class in pairs(require("prune.nn." .. file)) do nn[name] = class end
 end
 
+nn.Function = require("prune.nn.function").Function
+
 return nn
