@@ -256,12 +256,17 @@ static pr_status verify(pr_pruning *pruning, const int32_t *unit, int32_t n) {
  */
 static pr_status remove_half(network *net, pr_pruning *pruning, double *score, unsigned char *dead,
                              int32_t *unit) {
-  const pr_selection half = { .target = PR_TARGET_RATIO, .amount = 0.5, .round_to = 1 };
+  const pr_selection half = { .target = PR_TARGET_COUNTS, .round_to = 1 };
   int scope[TENSORS], scopes = 0;
-  int32_t n = 0;
+  int32_t n = 0, gone[TENSORS];
+  pr_contender group[TENSORS];
   pr_outcome outcome;
   PR_TRY(score_units(pruning, score, scope, &scopes));
-  PR_TRY(pr_select(pruning, &half, scope, scopes, score, dead, &outcome));
+  for (int i = 0; i < scopes; i++) {
+    int32_t size = pruning->units.scope_start[scope[i] + 1] - pruning->units.scope_start[scope[i]];
+    group[i] = (pr_contender){ .scope = scope[i], .pool = -1, .most = size - 1, .want = size / 2 };
+  }
+  PR_TRY(pr_select(pruning, &half, group, scopes, score, dead, gone, &outcome));
   for (int32_t u = 0; u < pruning->units.count; u++)
     if (dead[u]) unit[n++] = u;
   printf("%d of %d units go\n", (int)n, (int)pruning->units.count);

@@ -33,6 +33,7 @@ void prC_algebra_close(prC_algebra *algebra) {
   PRB_ARRAY_FREE(algebra->node, algebra->node_capacity);
   PRB_ARRAY_FREE(algebra->set, algebra->set_capacity);
   PRB_ARRAY_FREE(algebra->note, algebra->note_capacity);
+  PRB_ARRAY_FREE(algebra->name, algebra->name_capacity);
   PRB_ARRAY_FREE(algebra->mark, algebra->mark_capacity);
   PRB_ARRAY_FREE(algebra->tally, algebra->tally_capacity);
   *algebra = (prC_algebra){ 0 };

@@ -54,6 +54,11 @@ typedef struct prC_note_entry {
   const char *text; /* owned by the algebra */
 } prC_note_entry;
 
+typedef struct prC_name_entry {
+  struct pr_label *label;
+  int kind; /* prC_kind */
+} prC_name_entry;
+
 struct prC_block; /* of the arena that labels, notes and slots live in */
 
 /* Everything that one analysis of one graph makes; labels, notes and recorded slots are freed with it. */
@@ -71,6 +76,8 @@ typedef struct prC_algebra {
 
   prC_note_entry *note;
   size_t notes, note_capacity;
+  prC_name_entry *name; /* what rules call the positions of labels */
+  size_t names, name_capacity;
   bool pin_means; /* policy: mean, var and std over an axis pin it (for consumers that cannot count live
                      entries) */
 

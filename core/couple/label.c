@@ -12,6 +12,16 @@ pr_label *prC_blank(prC_algebra *algebra, int64_t n) {
   return label;
 }
 
+void prC_name(prC_algebra *algebra, pr_label *label, prC_kind kind) {
+  if (!prC_unpinned(label)) return;
+  pr_status status = PRB_RESERVE(algebra->name, algebra->name_capacity, algebra->names + 1);
+  if (status) {
+    if (!algebra->status) algebra->status = status;
+    return;
+  }
+  algebra->name[algebra->names++] = (prC_name_entry){ label, kind };
+}
+
 pr_label *prC_fresh(prC_algebra *algebra, int64_t n) {
   pr_element first = prC_primitives(algebra, n);
   pr_label *label = first ? prC_blank(algebra, n) : NULL;

@@ -30,6 +30,23 @@ typedef struct pr_label {
   pr_element id[];
 } pr_label;
 
+/* What the units of a scope are, for users to choose among. */
+typedef enum prC_kind {
+  PRC_CHANNEL,  /* of a convolution; feature of a linear layer; hidden unit: all that has no other name */
+  PRC_HEAD,     /* of attention */
+  PRC_HEAD_DIM, /* entry of every head's width */
+  PRC_KV_HEAD,  /* key and value head with all its query heads (grouped queries) */
+  PRC_COPY,     /* what is repeated: with grouped queries one query head of every key and value head */
+  PRC_GROUP,    /* of a grouped convolution */
+  PRC_POSITION, /* within every group of a grouped convolution */
+  PRC_OUTER,    /* factors of any other product: of a view that splits an axis */
+  PRC_INNER
+} prC_kind;
+#define PRC_KINDS "channel head head_dim kv_head copy group position outer inner"
+
+/* Say what the positions of a label are: the first name that a scope gets counts. */
+void prC_name(prC_algebra *algebra, pr_label *label, prC_kind kind);
+
 /* NULL for NULL and for a label that was pinned as a whole, else itself. */
 pr_label *prC_unpinned(pr_label *label);
 

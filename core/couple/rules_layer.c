@@ -31,6 +31,7 @@ static pr_label *grouped_rows(pr_coupling *c, int w, pr_label *group, int64_t gr
   int64_t rows = prC_size(c, w, 0), each = rows / groups;
   if (prC_unmet(c, w, 0)) {
     pr_label *o = each > 1 ? prC_fresh(c->algebra, each) : NULL;
+    prC_name(c->algebra, o, PRC_POSITION);
     prC_adopt(c, w, 0, prC_merge(c->algebra, group, groups, o, each));
   } else {
     pr_label *outer, *inner;
@@ -65,6 +66,10 @@ void prC_rule_conv(pr_coupling *c, int x, int w, int bias, int y, int spatial, i
     pr_label *group, *position;
     prC_split(c->algebra, prC_label(c, x, channel), groups, channels / groups, &group, &position);
     prC_record(c, 0, group, groups);
+    if (!depthwise) {
+      prC_name(c->algebra, group, PRC_GROUP);
+      prC_name(c->algebra, position, PRC_POSITION);
+    }
     if (transposed)
       prC_adopt(c, w, 0, prC_label(c, x, channel));
     else
@@ -214,7 +219,11 @@ static void tie_heads(pr_coupling *c, pr_label *q_heads, int64_t n, pr_label *k_
   if (copies > 1) {
     pr_label *copy = prC_fresh(c->algebra, copies);
     prC_record(c, slot, copy, copies);
+    prC_name(c->algebra, copy, PRC_COPY);
+    prC_name(c->algebra, k_heads, PRC_KV_HEAD);
     k_heads = prC_merge(c->algebra, k_heads, kv, copy, copies);
+  } else {
+    prC_name(c->algebra, k_heads, PRC_HEAD);
   }
   prC_unite(c->algebra, q_heads, k_heads);
 }
@@ -225,6 +234,8 @@ void prC_rule_attention(pr_coupling *c, int q, int k, int v, int mask, int y, bo
   attention_scores(c, prC_label(c, q, -1), prC_dead(c, q, -1), prC_label(c, k, -1), prC_dead(c, k, -1));
   /* The weights of a row add up to 1, so a known dead value of v stays what it is. */
   prC_pass_axis(c, y, -1, v, -1, PRC_DEAD_VALUE);
+  prC_name(c->algebra, prC_label(c, k, -1), PRC_HEAD_DIM);
+  prC_name(c->algebra, prC_label(c, v, -1), PRC_HEAD_DIM);
   for (int a = 0; a < rank - 2; a++) {
     int64_t n = prC_size(c, q, a), kv = prC_size(c, k, a);
     prC_tie(c, v, a, k, a);
@@ -232,6 +243,7 @@ void prC_rule_attention(pr_coupling *c, int q, int k, int v, int mask, int y, bo
       tie_heads(c, prC_label(c, q, a), n, prC_label(c, k, a), kv, 0);
     else
       prC_tie(c, q, a, k, a);
+    if (a == rank - 3 && n == kv) prC_name(c->algebra, prC_label(c, k, a), PRC_HEAD);
     int wide = n == 1 ? k : q;
     tie_mask(c, mask, a - rank, prC_label(c, wide, a));
     prC_set(c, y, a, prC_label(c, wide, a), prC_size(c, v, a) == 1 ? NAN : prC_dead(c, v, a));
@@ -249,6 +261,8 @@ void prC_rule_attention_packed(pr_coupling *c, int q, int k, int v, int mask, in
   prC_split(algebra, prC_label(c, v, -1), kv_heads, width, &vh, &vd);
   prC_record(c, 0, qh, heads);
   prC_record(c, 1, kh, kv_heads);
+  prC_name(algebra, kd, PRC_HEAD_DIM);
+  prC_name(algebra, vd, PRC_HEAD_DIM);
   attention_lengths(c, q, k, v, mask, y, -2, causal);
   attention_scores(c, qd, prC_dead(c, q, -1), kd, prC_dead(c, k, -1));
   if (heads > 1) {

@@ -249,6 +249,16 @@ static void matrix_letters(int dim, const char *last, char *letters) {
   strcpy(letters + batch, last);
 }
 
+/* A product of two activations is attention written out: batch axes are heads, what is contracted and the
+ * columns of the second are entries of a head. */
+static void name_heads(pr_coupling *c, int a, int b) {
+  const prC_value *x = prC_at(c, a), *y = prC_at(c, b);
+  if (!x || !y || x->is_parameter || y->is_parameter || x->dim < 3 || y->dim < 3) return;
+  for (int d = 0; d < y->dim - 2; d++) prC_name(c->algebra, prC_label(c, b, d), PRC_HEAD);
+  prC_name(c->algebra, prC_label(c, b, -2), PRC_HEAD_DIM);
+  prC_name(c->algebra, prC_label(c, b, -1), PRC_HEAD_DIM);
+}
+
 void prC_rule_matmul(pr_coupling *c, int a, int b, int y) {
   char la[PRC_DIMS + 3], lb[PRC_DIMS + 3], ly[PRC_DIMS + 3];
   bool vector_a = prC_dim(c, a) == 1, vector_b = prC_dim(c, b) == 1;
@@ -256,4 +266,5 @@ void prC_rule_matmul(pr_coupling *c, int a, int b, int y) {
   matrix_letters(prC_dim(c, b), vector_b ? "k" : "km", lb);
   matrix_letters(prC_dim(c, y), vector_a && vector_b ? "" : vector_a ? "m" : vector_b ? "n" : "nm", ly);
   prC_rule_einsum(c, 2, (int[]){ a, b }, (const char *const[]){ la, lb }, y, ly);
+  name_heads(c, a, b);
 }

@@ -31,8 +31,11 @@ void prC_rule_expand(pr_coupling *c, int x, int y) {
     int64_t n = prC_size(c, y, a);
     if (a >= shift && prC_size(c, x, a - shift) == n)
       prC_pass_axis(c, y, a, x, a - shift, PRC_DEAD_VALUE);
-    else
-      prC_set(c, y, a, prC_fresh(c->algebra, n), NAN); /* a dead copy still holds what was copied */
+    else {
+      pr_label *copy = prC_fresh(c->algebra, n);
+      prC_name(c->algebra, copy, PRC_COPY);
+      prC_set(c, y, a, copy, NAN); /* a dead copy still holds what was copied */
+    }
   }
 }
 
@@ -47,6 +50,7 @@ void prC_rule_repeat(pr_coupling *c, int x, int y) {
     }
     pr_label *copy = prC_fresh(c->algebra, copies);
     prC_record(c, a, copy, copies);
+    prC_name(c->algebra, copy, PRC_COPY);
     prC_set(c, y, a, prC_merge(c->algebra, copy, copies, label, n), NAN);
   }
 }
@@ -61,6 +65,7 @@ void prC_rule_repeat_each(pr_coupling *c, int x, int y, int axis) {
   }
   pr_label *copy = prC_fresh(c->algebra, copies);
   prC_record(c, 0, copy, copies);
+  prC_name(c->algebra, copy, PRC_COPY);
   prC_set(c, y, axis, prC_merge(c->algebra, prC_label(c, x, axis), n, copy, copies), NAN);
 }
 

@@ -337,13 +337,49 @@ static pr_status choose_primary(prC_units *u, const pair *pairs, size_t count) {
   return PR_OK;
 }
 
+/* --- kinds ------------------------------------------------------------------------------------------- */
+
+/* Key heads that rules saw only after their repetition: a head beside a copy. */
+static void name_key_heads(prC_units *u, const int32_t *scope, int n) {
+  bool copied = false;
+  for (int i = 0; i < n; i++) copied |= u->kind[scope[i]] == PRC_COPY;
+  for (int i = 0; i < n && copied; i++)
+    if (u->kind[scope[i]] == PRC_HEAD) u->kind[scope[i]] = PRC_KV_HEAD;
+}
+
+static void name_scopes(prC_units *u, const pair *pairs, size_t count) {
+  prC_algebra *algebra = u->algebra;
+  pr_element mono[PRC_MONO];
+  int32_t scope[PRC_MONO];
+  for (size_t k = 0; k < algebra->names; k++) {
+    const pr_label *label = algebra->name[k].label;
+    for (int32_t i = 0; i < label->n; i++) {
+      int n = prC_mono(algebra, label->id[i], mono), known = 0;
+      for (int e = 0; e < n; e++) {
+        int32_t unit = (size_t)mono[e] < u->elements ? u->unit_of[mono[e]] : -1;
+        if (unit < 0) continue;
+        scope[known++] = u->scope[unit];
+        if (u->kind[u->scope[unit]] == PRC_CHANNEL)
+          u->kind[u->scope[unit]] = (unsigned char)algebra->name[k].kind;
+      }
+      name_key_heads(u, scope, known);
+    }
+  }
+  for (size_t k = 0; k < count; k++) {
+    if (u->kind[pairs[k].outer] == PRC_CHANNEL) u->kind[pairs[k].outer] = PRC_OUTER;
+    if (u->kind[pairs[k].inner] == PRC_CHANNEL) u->kind[pairs[k].inner] = PRC_INNER;
+  }
+}
+
 static pr_status find_twins(prC_units *u, const table *t) {
   u->primary = PRB_ARRAY(bool, u->scopes);
-  if (!u->primary) return PR_ERR_MEMORY;
+  u->kind = PRB_ARRAY(unsigned char, u->scopes);
+  if (!u->primary || !u->kind) return PR_ERR_MEMORY;
   pair *pairs = NULL;
   size_t count = 0, capacity = 0;
   pr_status status = find_pairs(u, t, &pairs, &count, &capacity);
   if (!status) status = choose_primary(u, pairs, count);
+  if (!status) name_scopes(u, pairs, count);
   PRB_ARRAY_FREE(pairs, capacity);
   return status;
 }
@@ -374,6 +410,7 @@ void prC_units_close(prC_units *u) {
   PRB_ARRAY_FREE(u->scope, u->count);
   PRB_ARRAY_FREE(u->scope_start, u->scopes + 1);
   PRB_ARRAY_FREE(u->scope_unit, u->count);
+  PRB_ARRAY_FREE(u->kind, u->scopes);
   PRB_ARRAY_FREE(u->primary, u->scopes);
   PRB_ARRAY_FREE(u->unit_of, u->elements);
   *u = (prC_units){ 0 };
@@ -418,6 +455,15 @@ static pr_status fill_floors(prC_floors *f, const table *t) {
   return PR_OK;
 }
 
+static pr_status number_axes(prC_floors *f, const prC_value *value, int values) {
+  f->values = values;
+  if (!(f->number = PRB_ARRAY(int32_t, (size_t)values * PRC_DIMS))) return PR_ERR_MEMORY;
+  for (int v = 0; v < values; v++)
+    for (int a = 0; a < PRC_DIMS; a++)
+      f->number[v * PRC_DIMS + a] = a < value[v].dim ? (int32_t)number_of(&value[v], a) : -1;
+  return PR_OK;
+}
+
 pr_status prC_floors_open(prC_floors *floors, const prC_units *units, const prC_value *value, int values) {
   *floors = (prC_floors){ .units = units };
   table t;
@@ -425,6 +471,7 @@ pr_status prC_floors_open(prC_floors *floors, const prC_units *units, const prC_
   if (!status && t.positions > INT32_MAX)
     status = pr_fail(PR_ERR_UNSUPPORTED, "more than 2^31 positions to count");
   if (!status) status = fill_floors(floors, &t);
+  if (!status) status = number_axes(floors, value, values);
   table_close(&t);
   if (status) prC_floors_close(floors);
   return status;
@@ -438,6 +485,7 @@ void prC_floors_close(prC_floors *f) {
   PRB_ARRAY_FREE(f->label_of, f->positions);
   PRB_ARRAY_FREE(f->dead_of, f->positions);
   PRB_ARRAY_FREE(f->dead, count);
+  PRB_ARRAY_FREE(f->number, (size_t)f->values * PRC_DIMS);
   *f = (prC_floors){ 0 };
 }
 

@@ -37,6 +37,7 @@ typedef struct prC_units {
   int32_t scopes;
   int32_t *scope_start; /* [scopes + 1] into scope_unit */
   int32_t *scope_unit;  /* [count] units by scope */
+  unsigned char *kind;  /* [scopes] prC_kind */
   bool *primary;        /* [scopes] false: a twin that is offered on request only */
   int32_t *unit_of;     /* [elements] unit of a primitive root, -1: none */
   size_t elements;
@@ -62,6 +63,8 @@ typedef struct prC_floors {
   int32_t *dead_of;  /* [positions] dead units in its conjunction */
   int64_t positions;
   unsigned char *dead; /* [count] dead units */
+  int32_t *number;     /* [values * PRC_DIMS] the label of an axis of a value; -1: pinned */
+  int values;
 } prC_floors;
 
 pr_status prC_floors_open(prC_floors *floors, const prC_units *units, const prC_value *value, int values);

@@ -80,6 +80,7 @@ typedef struct change {
   pr_tensor *value, *grad, *dense_grad, *mask;
   pr_tensor **slots; /* NULL entries: not of the parameter's shape, stay */
   int n_slots;
+  bool value_only; /* written to, not sliced: all else stays */
 } change;
 
 static void change_free(change *c) {
@@ -115,12 +116,12 @@ static void exchange(pr_tensor **a, pr_tensor **b) {
 static void change_exchange(change *c) {
   pr_tensor *t = c->target;
   prT_swap_content(t, c->value);
+  if (t->parameter) pr_release(t->parameter->masked), t->parameter->masked = NULL;
+  if (c->value_only) return;
   exchange(&t->grad, &c->grad);
   if (!t->parameter) return;
   exchange(&t->parameter->mask, &c->mask);
   exchange(&t->parameter->dense_grad, &c->dense_grad);
-  pr_release(t->parameter->masked);
-  t->parameter->masked = NULL;
   int i = 0;
   for (pr_slot *slot = t->parameter->slots; slot; slot = slot->next, i++)
     if (c->slots[i]) exchange(&slot->tensor, &c->slots[i]);
@@ -293,39 +294,51 @@ static pr_status make_changes(pr_pruning *pruning, const unsigned char *dead, ch
   return PR_OK;
 }
 
-/* Couple the shrunken graph into a fresh pruning and exchange it with the old one, which keeps its address.
- */
-static pr_status renew(pr_pruning *pruning, pr_graph *next) {
-  pr_pruning *fresh = pr_pruning_new(next);
-  if (!fresh) return pr_error_last()->code;
-  pr_pruning old = *pruning;
-  pr_graph graph = *old.graph;
-  *old.graph = *next, *next = graph; /* the graph keeps its address too */
-  pr_graph *address = old.graph;
-  *pruning = *fresh;
-  pruning->graph = address;
-  pruning->units.algebra = &pruning->algebra;
-  *fresh = old;
-  fresh->graph = next;
-  pr_pruning_free(fresh);
-  return PR_OK;
+/* Exchange a pruning and its graph with others, addresses and all staying what they are. */
+static void exchange_pruning(pr_pruning *a, pr_pruning *b) {
+  pr_graph *graph_a = a->graph, *graph_b = b->graph, graph = *graph_a;
+  *graph_a = *graph_b, *graph_b = graph;
+  pr_pruning pruning = *a;
+  *a = *b, *b = pruning;
+  a->graph = graph_a, b->graph = graph_b;
+  a->units.algebra = &a->algebra, b->units.algebra = &b->algebra;
 }
 
-static pr_status remove_dead(pr_pruning *pruning, const unsigned char *dead, change *changes, int *n,
-                             pr_replay replay, void *ctx) {
+/* What a removal did, and what is needed to take it back: exchanging it all again. */
+struct pr_removal {
+  pr_pruning *pruning; /* borrowed */
+  uint64_t generation; /* of it after the removal */
+  change *changes;
+  int n, values;      /* changes, room for twice as many as the graph has values; values of the graph */
+  uint64_t *versions; /* [values] of all tensors after the removal */
+  pr_pruning *before; /* coupling and graph from before it */
+  pr_graph *graph;
+};
+
+static uint64_t version_of(const pr_tensor *t) { return t && t->storage ? t->storage->version : 0; }
+
+static pr_status remove_dead(pr_removal *r, const unsigned char *dead, pr_replay replay, void *ctx) {
+  pr_pruning *pruning = r->pruning;
   PR_TRY(check_floors(pruning, dead));
-  PR_TRY(make_changes(pruning, dead, changes, n));
-  pr_graph *next = pr_graph_clone(pruning->graph, false);
+  PR_TRY(make_changes(pruning, dead, r->changes, &r->n));
+  pr_graph *next = r->graph = pr_graph_clone(pruning->graph, false);
   if (!next) return PR_ERR_MEMORY;
-  pr_status status = rewrite(pruning, next, dead);
-  if (!status) {
-    for (int i = 0; i < *n; i++) change_exchange(&changes[i]);
-    status = pr_graph_reshape(next);
-    if (!status) status = run_replay(pruning, next, replay, ctx);
-    if (!status && (status = renew(pruning, next)) && replay) replay(ctx, pruning->graph, true);
-    for (int i = 0; i < *n && status; i++) change_exchange(&changes[i]);
+  PR_TRY(rewrite(pruning, next, dead));
+  for (int i = 0; i < r->n; i++) change_exchange(&r->changes[i]);
+  pr_status status = pr_graph_reshape(next);
+  if (!status) status = run_replay(pruning, next, replay, ctx);
+  if (!status && !(r->before = pr_pruning_new(next))) {
+    status = pr_error_last()->code;
+    if (replay) {
+      pr_error reason = *pr_error_last();
+      replay(ctx, pruning->graph, true);
+      pr_error_set(&reason);
+    }
   }
-  pr_graph_free(next);
+  if (!status)
+    exchange_pruning(pruning, r->before);
+  else
+    for (int i = 0; i < r->n; i++) change_exchange(&r->changes[i]);
   return status;
 }
 
@@ -340,35 +353,119 @@ static pr_status mark_units(const pr_pruning *pruning, const int32_t *unit, int3
   return PR_OK;
 }
 
-pr_status pr_remove(pr_pruning *pruning, const int32_t *unit, int32_t n, pr_replay replay, void *ctx) {
-  if (n == 0) return PR_OK;
+void pr_removal_free(pr_removal *r) {
+  if (!r) return;
+  for (int i = 0; i < r->n; i++) change_free(&r->changes[i]);
+  PRB_ARRAY_FREE(r->changes, 2 * r->values);
+  PRB_ARRAY_FREE(r->versions, r->values);
+  pr_pruning_free(r->before);
+  pr_graph_free(r->graph);
+  PRB_FREE(r);
+}
+
+static pr_removal *removal_new(pr_pruning *pruning) {
+  pr_removal *r = PRB_NEW(pr_removal);
+  if (!r) return NULL;
+  r->pruning = pruning, r->values = pruning->graph->n_values;
+  r->changes = PRB_ARRAY(change, 2 * r->values), r->versions = PRB_ARRAY(uint64_t, r->values);
+  if (r->changes && r->versions) return r;
+  return pr_removal_free(r), NULL;
+}
+
+pr_status pr_remove_kept(pr_pruning *pruning, const int32_t *unit, int32_t n, pr_replay replay, void *ctx,
+                         pr_removal **removal) {
   size_t units = (size_t)pruning->units.count, elements = pruning->algebra.count;
-  int values = pruning->graph->n_values, n_changes = 0;
   unsigned char *dead_unit = PRB_ARRAY(unsigned char, units), *dead = PRB_ARRAY(unsigned char, elements);
-  change *changes = PRB_ARRAY(change, values);
-  pr_status status = dead_unit && dead && changes ? mark_units(pruning, unit, n, dead_unit) : PR_ERR_MEMORY;
+  pr_removal *r = dead_unit && dead ? removal_new(pruning) : NULL;
+  pr_status status = r ? mark_units(pruning, unit, n, dead_unit) : PR_ERR_MEMORY;
   if (!status) {
     prC_units_dead(&pruning->units, dead_unit, dead);
-    status = remove_dead(pruning, dead, changes, &n_changes, replay, ctx);
+    status = remove_dead(r, dead, replay, ctx);
   }
-  for (int i = 0; i < n_changes; i++) change_free(&changes[i]);
-  PRB_ARRAY_FREE(changes, values);
   PRB_ARRAY_FREE(dead_unit, units);
   PRB_ARRAY_FREE(dead, elements);
+  *removal = NULL;
+  if (status) return pr_removal_free(r), status;
+  r->generation = pruning->generation;
+  for (int v = 0; v < r->values; v++) r->versions[v] = version_of(pruning->graph->values[v].tensor);
+  *removal = r;
+  return PR_OK;
+}
+
+pr_status pr_remove(pr_pruning *pruning, const int32_t *unit, int32_t n, pr_replay replay, void *ctx) {
+  if (n == 0) return PR_OK;
+  pr_removal *removal;
+  pr_status status = pr_remove_kept(pruning, unit, n, replay, ctx, &removal);
+  pr_removal_free(removal);
   return status;
 }
 
-pr_status prP_sizes_after(pr_pruning *pruning, const unsigned char *dead_unit, int64_t (*sizes)[PR_MAX_DIM]) {
-  size_t elements = pruning->algebra.count;
-  unsigned char *dead = PRB_ARRAY(unsigned char, elements);
-  if (!dead) return PR_ERR_MEMORY;
-  prC_units_dead(&pruning->units, dead_unit, dead);
-  for (int v = 0; v < pruning->graph->n_values; v++) {
-    const prC_value *value = &pruning->values[v];
-    for (int d = 0; d < value->dim; d++)
-      sizes[v][d] = value->label[d] ? prC_live(&pruning->algebra, value->label[d], value->shape[d], dead)
-                                    : value->shape[d];
+static bool is_written(const pr_removal *r, const pr_tensor *t) {
+  for (int i = 0; i < r->n; i++)
+    if (r->changes[i].target == t && r->changes[i].value_only) return true;
+  return false;
+}
+
+pr_status pr_removal_write(pr_removal *r, pr_tensor *t, const pr_tensor *value) {
+  int v = pr_graph_find(r->pruning->graph, t);
+  if (v < 0) return pr_error_last()->code;
+  if (!is_written(r, t)) {
+    change *c = &r->changes[r->n];
+    if (!(c->value = pr_clone(t))) return pr_error_last()->code;
+    c->target = t, c->value_only = true;
+    r->n++;
+    change_exchange(c);
   }
-  PRB_ARRAY_FREE(dead, elements);
+  pr_status status = pr_copy(t, value);
+  prT_touch(t);
+  r->versions[v] = version_of(t);
+  return status;
+}
+
+/* --- taking it back ------------------------------------------------------------------------------------------------------- */
+
+static pr_status check_undo(const pr_removal *r) {
+  if (!r->before) return pr_fail(PR_ERR_STATE, "this removal was taken back already");
+  if (r->pruning->generation != r->generation)
+    return pr_fail(PR_ERR_STATE, "the graph was pruned again since; take that back first");
+  const pr_graph *graph = r->pruning->graph;
+  for (int v = 0; v < graph->n_values; v++)
+    if (version_of(graph->values[v].tensor) != r->versions[v])
+      return pr_fail(
+          PR_ERR_STATE,
+          "'%s' has changed since the removal (training, or a forward pass in training mode), so what "
+          "there was before cannot come back as a whole; clone the model before pruning instead",
+          prG_value_name(graph, v));
+  for (int i = 0; i < r->n; i++) {
+    int slots = 0;
+    const pr_parameter *p = r->changes[i].target->parameter;
+    for (const pr_slot *slot = p ? p->slots : NULL; slot; slot = slot->next) slots++;
+    if (slots != r->changes[i].n_slots && !r->changes[i].value_only)
+      return pr_fail(PR_ERR_STATE, "the optimiser's state was exchanged since the removal");
+  }
   return PR_OK;
+}
+
+pr_status pr_removal_undo(pr_removal *r, pr_replay replay, void *ctx) {
+  PR_TRY(check_undo(r));
+  for (int i = r->n - 1; i >= 0; i--) change_exchange(&r->changes[i]);
+  exchange_pruning(r->pruning, r->before);
+  if (replay) replay(ctx, r->pruning->graph, true);
+  pr_pruning_free(r->before), r->before = NULL;
+  pr_graph_free(r->graph), r->graph = NULL;
+  for (int i = 0; i < r->n; i++) change_free(&r->changes[i]);
+  r->n = 0;
+  return PR_OK;
+}
+
+static size_t bytes_of(const pr_tensor *t) { return t && t->storage ? t->storage->bytes : 0; }
+
+size_t pr_removal_bytes(const pr_removal *r) {
+  size_t bytes = 0;
+  for (int i = 0; i < r->n; i++) {
+    const change *c = &r->changes[i];
+    bytes += bytes_of(c->value) + bytes_of(c->grad) + bytes_of(c->mask);
+    for (int k = 0; k < c->n_slots; k++) bytes += bytes_of(c->slots[k]);
+  }
+  return bytes;
 }

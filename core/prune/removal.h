@@ -19,8 +19,21 @@ typedef pr_graph *(*pr_replay)(void *ctx, const pr_graph *next, bool undo);
  * groups are refused. */
 pr_status pr_remove(pr_pruning *pruning, const int32_t *unit, int32_t n, pr_replay replay, void *ctx);
 
-/* Live counts without removing: shapes of all values of the graph if these units were gone, into `sizes`
- * [n_values][PR_MAX_DIM]. */
-pr_status prP_sizes_after(pr_pruning *pruning, const unsigned char *dead_unit, int64_t (*sizes)[PR_MAX_DIM]);
+/* The same, and keep what was there before, so that it can be taken back: *removal, freed with
+ * pr_removal_free before `pruning` is. It holds the full tensors that were sliced, with gradients, masks and
+ * optimiser state, and the graph with its coupling. */
+typedef struct pr_removal pr_removal;
+pr_status pr_remove_kept(pr_pruning *pruning, const int32_t *unit, int32_t n, pr_replay replay, void *ctx,
+                         pr_removal **removal);
+
+/* Write to a parameter or buffer of the model as part of the removal (a repair): taken back with it. */
+pr_status pr_removal_write(pr_removal *removal, pr_tensor *t, const pr_tensor *value);
+
+/* Put everything back, bit by bit; groups from before the removal serve again. Refused, with nothing changed,
+ * where the graph was pruned again or any parameter or buffer was written to since: what was learnt on the
+ * small model has no place in the large one. Needs no memory. */
+pr_status pr_removal_undo(pr_removal *removal, pr_replay replay, void *ctx);
+size_t pr_removal_bytes(const pr_removal *removal); /* that it keeps from being freed */
+void pr_removal_free(pr_removal *removal);
 
 #endif

@@ -1,203 +1,354 @@
-/* select.c - every choice is a count per scope; the units of lowest score make the count up. */
+/* select.c - one list of units in the order in which they would go, walked until the target is met. */
 #include "prune/select.h"
 
 #include "base/memory.h"
-#include "prune/removal.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* --- costs ------------------------------------------------------------------------------------------------------------------ */
+typedef struct entry {
+  double when, score;
+  int32_t unit, group;
+} entry;
 
-static pr_status macs_of(pr_pruning *pruning, int64_t (*sizes)[PR_MAX_DIM], int64_t *macs) {
-  const pr_graph *graph = pruning->graph;
-  int64_t batch = graph->batch > 0 ? graph->batch : 1;
-  *macs = 0;
-  for (int n = 0; n < graph->n_nodes; n++) {
-    const pr_graph_node *node = &graph->nodes[n];
-    pr_call call;
-    if (!node->op->macs) continue;
-    PR_TRY(prG_node_call(graph, node, &call));
-    for (int i = 0; i < node->n_in; i++)
-      if (call.in[i]) memcpy(call.in[i]->shape, sizes[node->in[i]], sizeof call.in[i]->shape);
-    for (int k = 0; k < node->n_out; k++)
-      memcpy(call.out[k]->shape, sizes[node->out[k]], sizeof call.out[k]->shape);
-    *macs += node->op->macs(&call) / batch;
-    prG_call_free(&call);
-  }
-  return PR_OK;
-}
-
-pr_status pr_outcome_of(pr_pruning *pruning, const unsigned char *dead_unit, pr_outcome *outcome) {
-  const pr_graph *graph = pruning->graph;
-  *outcome = (pr_outcome){ 0 };
-  int64_t(*sizes)[PR_MAX_DIM] = prB_zeroed((size_t)graph->n_values, sizeof *sizes);
-  if (!sizes) return PR_ERR_MEMORY;
-  pr_status status = prP_sizes_after(pruning, dead_unit, sizes);
-  if (!status) status = macs_of(pruning, sizes, &outcome->macs);
-  for (int v = 0; v < graph->n_values && !status; v++) {
-    if (graph->values[v].kind != PR_VALUE_PARAMETER || graph->values[v].is_buffer) continue;
-    int64_t count = 1;
-    for (int d = 0; d < graph->values[v].dim; d++) count *= sizes[v][d];
-    outcome->params += count;
-  }
-  for (int32_t u = 0; u < pruning->units.count; u++) outcome->units += dead_unit[u] != 0;
-  prB_resize(sizes, (size_t)graph->n_values * sizeof *sizes, 0);
-  return status;
-}
-
-/* --- ranking ----------------------------------------------------------------------------------------------------------------- */
-
-typedef struct ranked {
-  double score;
-  int32_t unit, scope; /* scope: position in the list of scopes */
-} ranked;
-
-static int compare(const void *a, const void *b) {
-  const ranked *x = a, *y = b;
+static int by_score(const void *a, const void *b) {
+  const entry *x = a, *y = b;
   if (x->score != y->score) return x->score > y->score ? 1 : -1;
   return (x->unit > y->unit) - (x->unit < y->unit);
 }
 
+static int by_when(const void *a, const void *b) {
+  const entry *x = a, *y = b;
+  if (x->when != y->when) return x->when > y->when ? 1 : -1;
+  return by_score(a, b);
+}
+
 typedef struct chooser {
-  pr_pruning *pruning;
+  prP_costs costs;
   const pr_selection *how;
-  int n;          /* scopes */
-  int32_t *first; /* [n + 1] where a scope begins in `local` */
-  ranked *local;  /* units by scope, ascending by score */
-  ranked *global; /* all units, ascending by score */
-  int32_t total;
-  int32_t *count;      /* [n] units of each scope that go */
-  unsigned char *dead; /* [units.count], the caller's */
+  const pr_contender *group;
+  int n, pools;
+  int32_t total;   /* units of all groups */
+  int32_t *first;  /* [n + 1] where a group begins in `local` */
+  entry *local;    /* units by group, lowest first */
+  int32_t *start;  /* [pools + 1] where a pool begins in `path` */
+  entry *path;     /* units by pool, lowest first; then in the order in which they go */
+  int32_t *wish;   /* [n] units that a group loses before rounding */
+  int32_t *next;   /* [n] position in `local` up to which a group's units were tried */
+  int32_t *gone;   /* [n] units that it loses */
+  int32_t *killed; /* [kills] in order */
+  int32_t kills;
 } chooser;
 
 static void chooser_free(chooser *c) {
+  prP_costs_close(&c->costs);
   PRB_ARRAY_FREE(c->first, c->n + 1);
   PRB_ARRAY_FREE(c->local, c->total);
-  PRB_ARRAY_FREE(c->global, c->total);
-  PRB_ARRAY_FREE(c->count, c->n);
+  PRB_ARRAY_FREE(c->start, c->pools + 1);
+  PRB_ARRAY_FREE(c->path, c->total);
+  PRB_ARRAY_FREE(c->wish, c->n);
+  PRB_ARRAY_FREE(c->next, c->n);
+  PRB_ARRAY_FREE(c->killed, c->total);
 }
 
-static pr_status chooser_make(chooser *c, const int *scope, const double *score) {
-  const prC_units *units = &c->pruning->units;
-  for (int s = 0; s < c->n; s++) c->total += units->scope_start[scope[s] + 1] - units->scope_start[scope[s]];
-  c->first = PRB_ARRAY(int32_t, c->n + 1), c->count = PRB_ARRAY(int32_t, c->n);
-  c->local = PRB_ARRAY(ranked, c->total), c->global = PRB_ARRAY(ranked, c->total);
-  if (!c->first || !c->count || !c->local || !c->global) return PR_ERR_MEMORY;
+/* --- lists ---------------------------------------------------------------------------------------------------------------- */
+
+static int32_t size_of(const chooser *c, int g) { return c->first[g + 1] - c->first[g]; }
+
+/* Pools by number, -1 behind them one by one. Groups of their own pool keep the order of `local`. */
+static int pool_of(const chooser *c, int g, int *alone) {
+  return c->group[g].pool >= 0 ? c->group[g].pool : (*alone)++;
+}
+
+static void count_pools(chooser *c) {
+  for (int g = 0; g < c->n; g++)
+    if (c->group[g].pool >= c->pools) c->pools = c->group[g].pool + 1;
+  for (int g = 0; g < c->n; g++) c->pools += c->group[g].pool < 0;
+}
+
+static pr_status make_local(chooser *c, const double *score) {
+  const prC_units *units = &c->costs.pruning->units;
   int32_t at = 0;
-  for (int s = 0; s < c->n; s++) {
-    for (int32_t i = units->scope_start[scope[s]]; i < units->scope_start[scope[s] + 1]; i++) {
+  for (int g = 0; g < c->n; g++) {
+    int scope = c->group[g].scope;
+    for (int32_t i = units->scope_start[scope]; i < units->scope_start[scope + 1]; i++) {
       int32_t unit = units->scope_unit[i];
       if (isnan(score[unit]))
         return pr_fail(PR_ERR_ARGUMENT, "the criterion gives NaN for unit %lld", PR_INDEX(unit));
-      c->local[at++] = (ranked){ score[unit], unit, s };
+      c->local[at++] = (entry){ 0, score[unit], unit, g };
     }
-    c->first[s + 1] = at;
-    qsort(c->local + c->first[s], (size_t)(at - c->first[s]), sizeof *c->local, compare);
+    c->first[g + 1] = at, c->next[g] = c->first[g];
+    qsort(c->local + c->first[g], (size_t)size_of(c, g), sizeof *c->local, by_score);
   }
-  memcpy(c->global, c->local, (size_t)c->total * sizeof *c->global);
-  qsort(c->global, (size_t)c->total, sizeof *c->global, compare);
   return PR_OK;
 }
 
-/* --- counts -> units ----------------------------------------------------------------------------------------------------------- */
+static int first_pool_alone(const chooser *c) {
+  int alone = c->pools;
+  for (int g = 0; g < c->n; g++) alone -= c->group[g].pool < 0;
+  return alone;
+}
 
-static int32_t rounded(const pr_selection *how, int32_t size, int32_t gone) {
-  int32_t kept = size - gone, k = how->round_to;
-  if (k <= 1 || gone == 0) return gone;
+static pr_status make_path(chooser *c) {
+  int32_t *next = PRB_ARRAY(int32_t, c->pools + 1), *groups = PRB_ARRAY(int32_t, c->pools + 1);
+  pr_status status = next && groups ? PR_OK : PR_ERR_MEMORY;
+  int alone = first_pool_alone(c), again = alone;
+  for (int g = 0; g < c->n && !status; g++) c->start[pool_of(c, g, &alone) + 1] += size_of(c, g);
+  for (int p = 0; p < c->pools && !status; p++) c->start[p + 1] += c->start[p], next[p] = c->start[p];
+  for (int g = 0; g < c->n && !status; g++) {
+    int pool = pool_of(c, g, &again);
+    memcpy(c->path + next[pool], c->local + c->first[g], (size_t)size_of(c, g) * sizeof *c->path);
+    next[pool] += size_of(c, g), groups[pool]++;
+  }
+  for (int p = 0; p < c->pools && !status; p++)
+    if (groups[p] > 1)
+      qsort(c->path + c->start[p], (size_t)(c->start[p + 1] - c->start[p]), sizeof *c->path, by_score);
+  PRB_ARRAY_FREE(next, c->pools + 1);
+  PRB_ARRAY_FREE(groups, c->pools + 1);
+  return status;
+}
+
+static pr_status chooser_make(chooser *c, pr_pruning *pruning, const double *score) {
+  const prC_units *units = &pruning->units;
+  for (int g = 0; g < c->n; g++)
+    c->total += units->scope_start[c->group[g].scope + 1] - units->scope_start[c->group[g].scope];
+  count_pools(c);
+  c->first = PRB_ARRAY(int32_t, c->n + 1), c->start = PRB_ARRAY(int32_t, c->pools + 1);
+  c->local = PRB_ARRAY(entry, c->total), c->path = PRB_ARRAY(entry, c->total);
+  c->wish = PRB_ARRAY(int32_t, c->n), c->next = PRB_ARRAY(int32_t, c->n);
+  c->killed = PRB_ARRAY(int32_t, c->total);
+  if (!c->first || !c->start || !c->local || !c->path || !c->wish || !c->next || !c->killed)
+    return PR_ERR_MEMORY;
+  PR_TRY(prP_costs_open(&c->costs, pruning));
+  PR_TRY(make_local(c, score));
+  return make_path(c);
+}
+
+/* --- one unit more ---------------------------------------------------------------------------------------------------------- */
+
+/* Units that go so that the rest is a multiple, when `gone` of a group should. */
+static int32_t rounded(const pr_selection *how, int32_t size, int32_t gone, int32_t most) {
+  int32_t kept = size - gone, k = how->round_to, least = size - most;
+  if (gone == 0) return 0;
   if (how->rounding == PR_ROUND_UP)
     kept = (kept + k - 1) / k * k;
   else if (how->rounding == PR_ROUND_NEAREST)
     kept = (kept + k / 2) / k * k;
   else
     kept = kept / k * k;
-  return kept <= 0 || kept > size ? 0 : size - kept; /* a group that would vanish stays whole */
+  if (kept < k) kept = k;
+  if (kept < least) kept = (least + k - 1) / k * k;
+  return kept >= size ? 0 : size - kept;
 }
 
-/* Kill the lowest `count` of each scope, as far as floors allow. */
-static pr_status kill(chooser *c) {
-  prC_floors floors;
-  memset(c->dead, 0, (size_t)c->pruning->units.count);
-  PR_TRY(prC_floors_open(&floors, &c->pruning->units, c->pruning->values, c->pruning->graph->n_values));
-  for (int s = 0; s < c->n; s++) {
-    int32_t size = c->first[s + 1] - c->first[s], left = rounded(c->how, size, c->count[s]);
-    for (int32_t i = c->first[s]; i < c->first[s + 1] && left > 0; i++) {
-      if (!prC_floors_kill(&floors, c->local[i].unit)) continue;
-      c->dead[c->local[i].unit] = 1, left--;
+static bool kill(chooser *c, int32_t unit) {
+  if (!prP_costs_kill(&c->costs, unit)) return false;
+  c->killed[c->kills++] = unit;
+  return true;
+}
+
+static void go_back(chooser *c, int32_t kills) {
+  while (c->kills > kills) prP_costs_revive(&c->costs, c->killed[--c->kills]);
+}
+
+static void go_on(chooser *c, int32_t kills) {
+  for (; c->kills < kills; c->kills++) prP_costs_kill(&c->costs, c->killed[c->kills]);
+}
+
+/* The lowest units of a group, as many as rounding wants for one more; false: the group has no more to give.
+ */
+static bool take_multiple(chooser *c, int g) {
+  int32_t mark = c->kills, gone = c->gone[g], end = c->first[g + 1];
+  int32_t want = rounded(c->how, size_of(c, g), c->wish[g] + 1, c->group[g].most);
+  for (; gone < want && c->next[g] < end; c->next[g]++) gone += kill(c, c->local[c->next[g]].unit);
+  if (gone < want) return go_back(c, mark), false;
+  c->gone[g] = gone;
+  return true;
+}
+
+static bool take(chooser *c, const entry *e) {
+  int g = e->group;
+  if (c->wish[g] >= c->group[g].most) return false;
+  if (c->how->round_to > 1) {
+    if (!take_multiple(c, g)) return false;
+  } else {
+    if (c->costs.floors.dead[e->unit] || !kill(c, e->unit)) return false;
+    c->gone[g]++;
+  }
+  c->wish[g]++;
+  return true;
+}
+
+/* Up to `want` units of path[from] .. path[to - 1]; how many were taken (before rounding). */
+static int32_t take_up_to(chooser *c, int32_t from, int32_t to, int32_t want) {
+  int32_t taken = 0;
+  for (int32_t i = from; i < to && taken < want; i++) taken += take(c, &c->path[i]);
+  return taken;
+}
+
+/* --- counts ------------------------------------------------------------------------------------------------------------------ */
+
+static int64_t want_of(const chooser *c, int pool) {
+  int64_t want = 0;
+  int alone = first_pool_alone(c);
+  for (int g = 0; g < c->n; g++)
+    if (pool_of(c, g, &alone) == pool) want += c->group[g].want;
+  return want;
+}
+
+/* What each pool wants; from pool `first` on. `taken` of `wanted` in all. */
+static void take_counts(chooser *c, int first, int64_t *taken, int64_t *wanted) {
+  for (int p = first; p < c->pools; p++) {
+    int64_t want = want_of(c, p);
+    *wanted += want;
+    *taken += take_up_to(c, c->start[p], c->start[p + 1], (int32_t)want);
+  }
+}
+
+static pr_status choose_counts(chooser *c) {
+  int64_t taken = 0, wanted = 0;
+  take_counts(c, 0, &taken, &wanted);
+  if (taken == wanted) return PR_OK;
+  int32_t mark = c->kills;
+  int64_t most = taken + take_up_to(c, 0, c->total, c->total);
+  go_back(c, mark);
+  if (most >= wanted) return PR_OK;
+  return pr_fail(
+      PR_ERR_ARGUMENT,
+      "%lld of %lld units should go, but at most %lld can: limits on groups hold the others, and every "
+      "axis keeps one",
+      (long long)wanted, (long long)c->total, (long long)most);
+}
+
+/* --- costs ------------------------------------------------------------------------------------------------------------------- */
+
+/* When the unit of rank `rank` of a group goes, by its curve; infinite: never. */
+static double when_of(const pr_contender *group, int32_t size, int32_t rank) {
+  double share = (group->before + rank + 1 - 1e-6) / (double)(group->before + size);
+  int last = group->points - 1;
+  for (int i = 0; i <= last; i++) {
+    if (group->curve[i] < share) continue;
+    if (i == 0) return 0;
+    double rise = group->curve[i] - group->curve[i - 1];
+    return (i - 1 + (share - group->curve[i - 1]) / rise) / last;
+  }
+  return HUGE_VAL;
+}
+
+static int32_t had_before(const chooser *c, int pool) {
+  int32_t before = 0;
+  for (int g = 0; g < c->n; g++)
+    if (c->group[g].pool == pool) before += c->group[g].before;
+  return before;
+}
+
+/* The order in which units of all pools go; those that never go are last. Returns the end of the others. */
+static int32_t order_path(chooser *c) {
+  int pools = first_pool_alone(c);
+  for (int p = 0; p < pools; p++) {
+    int32_t size = c->start[p + 1] - c->start[p], before = had_before(c, p);
+    for (int32_t i = 0; i < size; i++) {
+      entry *e = &c->path[c->start[p] + i];
+      const pr_contender *group = &c->group[e->group];
+      e->when = group->curve ? when_of(group, size, i) : (before + i + 1) / (double)(before + size);
     }
   }
-  prC_floors_close(&floors);
-  return PR_OK;
+  int32_t end = c->start[pools];
+  if (pools > 1) qsort(c->path, (size_t)end, sizeof *c->path, by_when);
+  while (end > 0 && isinf(c->path[end - 1].when)) end--;
+  return end;
 }
 
-static int32_t floor_count(double ratio, int32_t n) { return (int32_t)floor(ratio * n + 1e-6); }
-
-/* How far: `step` of `steps`. Local: every scope loses the same share; global: the lowest `step` units go. */
-static void set_counts(chooser *c, int64_t step, int64_t steps) {
-  memset(c->count, 0, (size_t)c->n * sizeof *c->count);
-  if (c->how->global) {
-    for (int64_t i = 0; i < step && i < c->total; i++) c->count[c->global[i].scope]++;
-  } else {
-    for (int s = 0; s < c->n; s++)
-      c->count[s] = floor_count((double)step / (double)steps, c->first[s + 1] - c->first[s]);
-  }
+static double cost_now(chooser *c) {
+  pr_outcome outcome;
+  prP_costs_read(&c->costs, &outcome);
+  return c->how->target == PR_TARGET_MACS     ? (double)outcome.macs
+         : c->how->target == PR_TARGET_PARAMS ? (double)outcome.params
+                                              : (double)outcome.bytes;
 }
 
-static double measure(const pr_selection *how, const pr_outcome *outcome) {
-  return how->target == PR_TARGET_MACS ? (double)outcome->macs : (double)outcome->params;
+static pr_status cannot(const chooser *c, double before, double least) {
+  static const char *const words[] = { "", "", "MACs", "parameters", "bytes" };
+  return pr_fail(PR_ERR_ARGUMENT,
+                 "the target of %.0f %s cannot be met: %.0f (%.1f %%) are left when all units go that may go "
+                 "(limits on groups hold some, and every axis keeps one)",
+                 c->how->amount, words[c->how->target], least, before > 0 ? 100 * least / before : 0);
 }
 
-enum { LOCAL_STEPS = 4096 };
-
-/* The least step that meets the target: costs fall with every step. */
-static pr_status search(chooser *c, pr_outcome *outcome) {
-  int64_t steps = c->how->global ? c->total : LOCAL_STEPS, low = 0, high = steps;
-  set_counts(c, high, steps);
-  PR_TRY(kill(c));
-  PR_TRY(pr_outcome_of(c->pruning, c->dead, outcome));
-  if (measure(c->how, outcome) > c->how->amount)
-    return pr_fail(
-        PR_ERR_ARGUMENT,
-        "the target of %.0f %s cannot be met: with one unit left in every group there are still %.0f",
-        c->how->amount, c->how->target == PR_TARGET_MACS ? "MACs" : "parameters", measure(c->how, outcome));
+/* The shortest prefix of the moves that meets the target; move m ends with end[m] kills. */
+static void search(chooser *c, const int32_t *end, int32_t moves, int32_t kills) {
+  int32_t low = 0, high = moves;
   while (low < high) {
-    int64_t middle = (low + high) / 2;
-    set_counts(c, middle, steps);
-    PR_TRY(kill(c));
-    PR_TRY(pr_outcome_of(c->pruning, c->dead, outcome));
-    if (measure(c->how, outcome) <= c->how->amount)
+    int32_t middle = low + (high - low) / 2, want = middle ? end[middle - 1] : kills;
+    go_back(c, want);
+    go_on(c, want);
+    if (cost_now(c) <= c->how->amount)
       high = middle;
     else
       low = middle + 1;
   }
-  set_counts(c, high, steps);
-  PR_TRY(kill(c));
-  return pr_outcome_of(c->pruning, c->dead, outcome);
+  go_back(c, high ? end[high - 1] : kills);
+  go_on(c, high ? end[high - 1] : kills);
 }
 
-static pr_status choose(chooser *c, pr_outcome *outcome) {
-  const pr_selection *how = c->how;
-  if (how->target != PR_TARGET_RATIO) return search(c, outcome);
-  if (how->global)
-    set_counts(c, floor_count(how->amount, c->total), c->total);
-  else
-    for (int s = 0; s < c->n; s++) c->count[s] = floor_count(how->amount, c->first[s + 1] - c->first[s]);
-  PR_TRY(kill(c));
-  return pr_outcome_of(c->pruning, c->dead, outcome);
+static pr_status choose_cost(chooser *c, double before) {
+  int32_t path = order_path(c), moves = 0, settled = c->kills;
+  int32_t *end = PRB_ARRAY(int32_t, c->total);
+  if (!end) return PR_ERR_MEMORY;
+  for (int32_t i = 0; i < path; i++)
+    if (take(c, &c->path[i])) end[moves++] = c->kills;
+  double least = cost_now(c);
+  pr_status status = least > c->how->amount ? cannot(c, before, least) : PR_OK;
+  if (!status) search(c, end, moves, settled);
+  PRB_ARRAY_FREE(end, c->total);
+  return status;
 }
 
-pr_status pr_select(pr_pruning *pruning, const pr_selection *how, const int *scope, int n,
-                    const double *score, unsigned char *dead_unit, pr_outcome *outcome) {
-  if (how->target == PR_TARGET_RATIO && !(how->amount >= 0 && how->amount <= 1))
-    return pr_fail(PR_ERR_ARGUMENT, "the ratio must be in 0..1, got %g", how->amount);
-  if (how->target != PR_TARGET_RATIO && !(how->amount > 0))
-    return pr_fail(PR_ERR_ARGUMENT, "the target must be above 0, got %g", how->amount);
+static pr_status choose(chooser *c) {
+  if (c->how->target == PR_TARGET_COUNTS) return choose_counts(c);
+  double before = c->how->target == PR_TARGET_UNITS ? 0 : cost_now(c);
+  int64_t taken = 0, wanted = 0;
+  take_counts(c, first_pool_alone(c), &taken, &wanted);
+  if (c->how->target != PR_TARGET_UNITS) return choose_cost(c, before);
+  int32_t end = order_path(c);
+  for (int32_t i = 0; i < end && c->kills < c->how->amount; i++) take(c, &c->path[i]);
+  return PR_OK;
+}
+
+static pr_status check(const pr_selection *how) {
+  if (how->target != PR_TARGET_COUNTS && !(how->amount >= 0))
+    return pr_fail(PR_ERR_ARGUMENT, "the target must be at least 0, got %g", how->amount);
   if (how->round_to < 1)
     return pr_fail(PR_ERR_ARGUMENT, "round_to must be at least 1, got %d", how->round_to);
-  chooser c = { .pruning = pruning, .how = how, .n = n, .dead = dead_unit };
-  pr_status status = chooser_make(&c, scope, score);
-  if (!status) status = choose(&c, outcome);
+  return PR_OK;
+}
+
+pr_status pr_select(pr_pruning *pruning, const pr_selection *how, const pr_contender *group, int n,
+                    const double *score, unsigned char *dead_unit, int32_t *gone, pr_outcome *outcome) {
+  PR_TRY(check(how));
+  chooser c = { .how = how, .group = group, .n = n, .gone = gone };
+  memset(gone, 0, (size_t)n * sizeof *gone);
+  pr_status status = chooser_make(&c, pruning, score);
+  if (!status) status = choose(&c);
+  if (!status) {
+    prP_costs_read(&c.costs, outcome);
+    memcpy(dead_unit, c.costs.floors.dead, (size_t)pruning->units.count);
+    memset(gone, 0, (size_t)n * sizeof *gone);
+    for (int32_t i = 0; i < c.total; i++) gone[c.local[i].group] += dead_unit[c.local[i].unit];
+  }
   chooser_free(&c);
+  return status;
+}
+
+pr_status pr_outcome_of(pr_pruning *pruning, const unsigned char *dead_unit, pr_outcome *outcome) {
+  prP_costs costs;
+  PR_TRY(prP_costs_open(&costs, pruning));
+  pr_status status = PR_OK;
+  for (int32_t u = 0; u < pruning->units.count && !status; u++)
+    if (dead_unit[u] && !prP_costs_kill(&costs, u))
+      status = pr_fail(PR_ERR_ARGUMENT, "with these units gone nothing would be left of some axis");
+  if (!status) prP_costs_read(&costs, outcome);
+  prP_costs_close(&costs);
   return status;
 }

@@ -43,8 +43,23 @@ void bind_graph_index_outputs(const pr_graph *graph, bool *marked);
 /* The constants that reach a position through such operators. */
 void bind_graph_index_constants(const pr_graph *graph, bool *marked);
 
+/* 1-based indices of the table, integer tensor or number at `index`: 0-based, in a userdata on top of the
+ * stack; raises for those outside 1 ... size. */
+int64_t *bind_read_indices(lua_State *L, int index, int64_t size, int64_t *n);
+/* Value number of the parameter, or name of one, at `index`. */
+int bind_find_value(lua_State *L, const pr_graph *graph, int index);
+/* Push one of the words of a list that are parted by spaces. */
+void bind_push_word(lua_State *L, const char *words, int number);
+
 /* group.c: questions to a graph about its groups (methods of graphs), and the type of groups. */
 extern const luaL_Reg bind_group_graph_methods[];
 void bind_open_group(lua_State *L);
+
+/* place.c: units as positions along parameters (methods of graphs). */
+extern const luaL_Reg bind_place_graph_methods[];
+
+/* removal.c: removing units (a method of graphs), and the type of removals. */
+extern const luaL_Reg bind_removal_graph_methods[];
+void bind_open_removal(lua_State *L);
 
 #endif

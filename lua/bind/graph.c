@@ -445,9 +445,12 @@ void bind_open_graph(lua_State *L) {
   luaL_getmetatable(L, BIND_GRAPH);
   lua_getfield(L, -1, "__index");
   luaL_setfuncs(L, bind_group_graph_methods, 0);
+  luaL_setfuncs(L, bind_removal_graph_methods, 0);
+  luaL_setfuncs(L, bind_place_graph_methods, 0);
   lua_pop(L, 1);
   lua_setfield(L, -2, "Graph");
   bind_open_group(L);
+  bind_open_removal(L);
   luaL_getmetatable(L, BIND_GROUP);
   lua_setfield(L, -2, "Group");
 }

@@ -1,8 +1,6 @@
 /* group.c - groups and their parts as Lua values, and removal. A group's user value is its graph. */
 #include "bind_graph.h"
 
-#include "prune/removal.h"
-
 #include <string.h>
 
 typedef struct group_box {
@@ -37,16 +35,14 @@ static int group_gc(lua_State *L) {
   return 0;
 }
 
-static int find_value(lua_State *L, const pr_graph *graph, int index) {
+int bind_find_value(lua_State *L, const pr_graph *graph, int index) {
   int v = lua_type(L, index) == LUA_TSTRING ? pr_graph_find_name(graph, lua_tostring(L, index))
                                             : pr_graph_find(graph, bind_check_tensor(L, index));
   if (v < 0) bind_raise(L);
   return v;
 }
 
-/* 1-based indices of the table, integer tensor or number at `index`: 0-based, in a userdata on top of the
- * stack. */
-static int64_t *read_indices(lua_State *L, int index, int64_t size, int64_t *n) {
+int64_t *bind_read_indices(lua_State *L, int index, int64_t size, int64_t *n) {
   pr_tensor *t = bind_test_tensor(L, index);
   bool number = lua_isinteger(L, index);
   if (!t && !number && !lua_istable(L, index))
@@ -75,13 +71,18 @@ static int64_t *read_indices(lua_State *L, int index, int64_t size, int64_t *n) 
   return list;
 }
 
+void bind_push_word(lua_State *L, const char *words, int number) {
+  for (; number > 0; number--) words += strcspn(words, " ") + 1;
+  lua_pushlstring(L, words, strcspn(words, " "));
+}
+
 /* graph:group(parameter or name, dim, indices) -> group */
 static int group(lua_State *L) {
   bind_graph *box = bind_check_graph_box(L, 1);
   pr_pruning *pruning = bind_check_pruning(L, 1);
-  int v = find_value(L, box->graph, 2);
+  int v = bind_find_value(L, box->graph, 2);
   int axis = bind_axis(L, 3, box->graph->values[v].dim, "group: the dimension");
-  int64_t n, *list = read_indices(L, 4, box->graph->values[v].shape[axis], &n);
+  int64_t n, *list = bind_read_indices(L, 4, box->graph->values[v].shape[axis], &n);
   group_box *slot = group_slot(L, 1);
   if (!(slot->group = pr_group_of(pruning, v, axis, list, n))) return bind_raise(L);
   return 1;
@@ -107,7 +108,7 @@ static int scopes(lua_State *L) {
 static int why(lua_State *L) {
   bind_graph *box = bind_check_graph_box(L, 1);
   pr_pruning *pruning = bind_check_pruning(L, 1);
-  int v = find_value(L, box->graph, 2);
+  int v = bind_find_value(L, box->graph, 2);
   int axis = bind_axis(L, 3, box->graph->values[v].dim, "why: the dimension");
   int64_t position = bind_position(L, 4, box->graph->values[v].shape[axis], "why: the index");
   luaL_Buffer buffer;
@@ -143,7 +144,7 @@ static void need_parts(lua_State *L, group_box *box) {
   box->n_parts = n;
 }
 
-/* group:describe_parts() -> list of { number, name, dim, indices, parameter, producer, consumer } */
+/* group:describe_parts() -> list of { number, name, dim, count, parameter, producer, consumer } */
 static int describe_parts(lua_State *L) {
   group_box *box = check_group(L, 1);
   need_parts(L, box);
@@ -151,33 +152,52 @@ static int describe_parts(lua_State *L) {
   lua_createtable(L, box->n_parts, 0);
   for (int p = 0; p < box->n_parts; p++) {
     const pr_part *part = &box->parts[p];
-    int64_t *index = lua_newuserdatauv(L, (size_t)(part->count > 0 ? part->count : 1) * sizeof *index, 0);
-    int64_t n = pr_part_indices(part, index);
-    for (int64_t i = 0; i < n; i++) index[i]++;
-    lua_createtable(L, 0, 7);
+    lua_createtable(L, 0, 9);
     lua_pushinteger(L, p + 1), lua_setfield(L, -2, "number");
     lua_pushstring(L, prG_value_name(graph, part->value)), lua_setfield(L, -2, "name");
     lua_pushinteger(L, part->axis + 1), lua_setfield(L, -2, "dim");
-    bind_push_integers(L, (int)n, index), lua_setfield(L, -2, "indices");
     bind_push_borrowed(L, graph->values[part->value].tensor), lua_setfield(L, -2, "parameter");
     lua_pushboolean(L, part->producer), lua_setfield(L, -2, "producer");
     lua_pushboolean(L, part->consumer), lua_setfield(L, -2, "consumer");
-    lua_remove(L, -2);
     lua_rawseti(L, -2, p + 1);
   }
+  return 1;
+}
+
+static const pr_part *check_part(lua_State *L, group_box *box, int index) {
+  need_parts(L, box);
+  lua_Integer p = luaL_checkinteger(L, index);
+  if (p < 1 || p > box->n_parts)
+    bind_error(L, "the group has %d parts, there is no part %d", box->n_parts, (int)p);
+  return &box->parts[p - 1];
+}
+
+/* group:indices(part number) -> positions along the part's axis, ascending */
+static int indices(lua_State *L) {
+  const pr_part *part = check_part(L, check_group(L, 1), 2);
+  int64_t *index = lua_newuserdatauv(L, (size_t)(part->count > 0 ? part->count : 1) * sizeof *index, 0);
+  int64_t n = pr_part_indices(part, index);
+  for (int64_t i = 0; i < n; i++) index[i]++;
+  bind_push_integers(L, (int)n, index);
+  return 1;
+}
+
+/* group:kind() -> what its units are */
+static int kind(lua_State *L) {
+  const pr_group *group = check_group(L, 1)->group;
+  bind_check(L, prP_group_check(group));
+  const prC_units *units = &group->pruning->units;
+  bind_push_word(L, PRC_KINDS, group->size ? units->kind[units->scope[group->unit[0]]] : PRC_CHANNEL);
   return 1;
 }
 
 /* group:rows(part number, tensor of the parameter's shape) -> [units, everything else] */
 static int rows(lua_State *L) {
   group_box *box = check_group(L, 1);
-  need_parts(L, box);
-  lua_Integer p = luaL_checkinteger(L, 2);
-  if (p < 1 || p > box->n_parts)
-    return bind_error(L, "the group has %d parts, there is no part %d", box->n_parts, (int)p);
+  const pr_part *part = check_part(L, box, 2);
   pr_tensor *source = bind_value(L, bind_check_tensor(L, 3), "rows");
   pr_tensor **slot = bind_slot(L);
-  bind_fill(L, slot, pr_part_rows(box->group, &box->parts[p - 1], source));
+  bind_fill(L, slot, pr_part_rows(box->group, part, source));
   return 1;
 }
 
@@ -189,7 +209,7 @@ static int group_size(lua_State *L) {
 /* group:pick(1-based positions) -> group of these units; group:units() -> unit numbers */
 static int pick(lua_State *L) {
   group_box *box = check_group(L, 1);
-  int64_t n, *list = read_indices(L, 2, box->group->size, &n);
+  int64_t n, *list = bind_read_indices(L, 2, box->group->size, &n);
   int32_t *positions = lua_newuserdatauv(L, (size_t)(n > 0 ? n : 1) * sizeof *positions, 0);
   unsigned char *chosen = lua_newuserdatauv(L, (size_t)(box->group->size > 0 ? box->group->size : 1), 0);
   memset(chosen, 0, (size_t)box->group->size);
@@ -220,125 +240,16 @@ static int group_graph(lua_State *L) {
 
 pr_group *bind_check_group(lua_State *L, int index) { return check_group(L, index)->group; }
 
-/* --- removal -------------------------------------------------------------------------------------------------------- */
-
-typedef struct replay_context {
-  lua_State *L;
-  int function; /* stack index of replay(changes, undo) -> graph */
-  const pr_graph *before;
-} replay_context;
-
-static bool args_differ(const pr_graph_node *a, const pr_graph_node *b) {
-  for (int i = 0; i < PR_MAX_ARGS && a->op->args[i].name; i++) {
-    const pr_arg *x = &a->args[i], *y = &b->args[i];
-    if (x->integer != y->integer || x->count != y->count || x->real != y->real) return true;
-    if (x->count && memcmp(x->list, y->list, (size_t)x->count * sizeof *x->list)) return true;
-  }
-  return false;
-}
-
-/* Operators whose arguments were rewritten: { { path, op, arguments }, ... }, for modules that keep such
- * numbers as state. */
-static void push_changes(lua_State *L, const pr_graph *before, const pr_graph *next) {
-  lua_newtable(L);
-  int count = 0;
-  for (int n = 0; n < next->n_nodes && n < before->n_nodes; n++) {
-    if (before != next && !args_differ(&before->nodes[n], &next->nodes[n])) continue;
-    if (before == next && !next->nodes[n].op->rewrite) continue; /* undo: tell all that could have changed */
-    lua_createtable(L, 3, 0);
-    lua_pushstring(L, next->nodes[n].path), lua_rawseti(L, -2, 1);
-    lua_pushstring(L, next->nodes[n].op->name), lua_rawseti(L, -2, 2);
-    bind_push_args(L, &next->nodes[n]), lua_rawseti(L, -2, 3);
-    lua_rawseti(L, -2, ++count);
-  }
-}
-
-static pr_graph *replay(void *ctx, const pr_graph *next, bool undo) {
-  const replay_context *context = ctx;
-  lua_State *L = context->L;
-  int top = lua_gettop(L);
-  pr_graph *graph = NULL;
-  if (!lua_checkstack(L, 16)) return pr_fail(PR_ERR_MEMORY, "the Lua stack is full"), NULL;
-  lua_pushvalue(L, context->function);
-  push_changes(L, context->before, next);
-  lua_pushboolean(L, undo);
-  if (lua_pcall(L, 2, 1, 0)) {
-    const char *message = lua_tostring(L, -1);
-    pr_fail(PR_ERR_STATE, "the model cannot be run after the removal: %s",
-            message ? message : "error in its forward function");
-  } else if (!undo) {
-    bind_graph *box = luaL_testudata(L, -1, BIND_GRAPH);
-    if (box)
-      graph = box->graph, box->graph = NULL;
-    else
-      pr_fail(PR_ERR_STATE, "the model could not be traced again");
-  }
-  lua_settop(L, top);
-  return graph;
-}
-
-/* graph:remove_units(list of unit numbers, replay function or nil) */
-static int remove_units(lua_State *L) {
-  bind_graph *box = bind_check_graph_box(L, 1);
-  pr_pruning *pruning = bind_check_pruning(L, 1);
-  int64_t n, *list = read_indices(L, 2, pruning->units.count, &n);
-  int32_t *units = lua_newuserdatauv(L, (size_t)(n > 0 ? n : 1) * sizeof *units, 0);
-  for (int64_t i = 0; i < n; i++) units[i] = (int32_t)list[i];
-  replay_context context = { L, 3, box->graph };
-  bool has_replay = lua_isfunction(L, 3);
-  bind_check(L, pr_remove(pruning, units, (int32_t)n, has_replay ? replay : NULL, &context));
-  lua_settop(L, 1);
-  return 1;
-}
-
-/* graph:kept(list of unit numbers) -> by value number, by axis: the positions that stay when these units go,
- * where not all do */
-static int kept(lua_State *L) {
-  const pr_graph *graph = bind_check_graph(L, 1);
-  pr_pruning *pruning = bind_check_pruning(L, 1);
-  int64_t n, *list = read_indices(L, 2, pruning->units.count, &n), longest = 1;
-  unsigned char *dead_unit = lua_newuserdatauv(L, (size_t)pruning->units.count + 1, 0),
-                *dead = lua_newuserdatauv(L, pruning->algebra.count + 1, 0);
-  memset(dead_unit, 0, (size_t)pruning->units.count);
-  for (int64_t i = 0; i < n; i++) dead_unit[list[i]] = 1;
-  prC_units_dead(&pruning->units, dead_unit, dead);
-  for (int v = 0; v < graph->n_values; v++)
-    for (int d = 0; d < pruning->values[v].dim; d++)
-      if (pruning->values[v].shape[d] > longest) longest = pruning->values[v].shape[d];
-  int64_t *index = lua_newuserdatauv(L, (size_t)longest * sizeof *index, 0);
-  lua_newtable(L);
-  for (int v = 0; v < graph->n_values; v++) {
-    const prC_value *value = &pruning->values[v];
-    bool shrinks = false;
-    for (int d = 0; d < value->dim; d++) {
-      int64_t count =
-          value->label[d] ? prC_kept(&pruning->algebra, value->label[d], value->shape[d], dead, index) : 0;
-      if (!value->label[d] || count == value->shape[d]) continue;
-      if (!shrinks) lua_newtable(L);
-      shrinks = true;
-      for (int64_t i = 0; i < count; i++) index[i]++;
-      bind_push_integers(L, (int)count, index);
-      lua_rawseti(L, -2, d + 1);
-    }
-    if (shrinks) lua_rawseti(L, -2, v + 1);
-  }
-  return 1;
-}
-
 /* --- registration ----------------------------------------------------------------------------------------------------- */
 
 const luaL_Reg bind_group_graph_methods[] = {
-  { "group", group },
-  { "scopes", scopes },
-  { "why", why },
-  { "notes", notes },
-  { "remove_units", remove_units },
-  { "kept", kept },
-  { NULL, NULL },
+  { "group", group }, { "scopes", scopes }, { "why", why }, { "notes", notes }, { NULL, NULL },
 };
 
 static const luaL_Reg group_methods[] = {
   { "describe_parts", describe_parts },
+  { "indices", indices },
+  { "kind", kind },
   { "rows", rows },
   { "units", group_units },
   { "pick", pick },

@@ -99,97 +99,168 @@ static int score(lua_State *L) {
   return 1;
 }
 
-/* Scores of the groups (a list), which are whole scopes, into score[unit]; their scopes into `scopes`. */
-static void read_scores(lua_State *L, int groups, int scores, pr_pruning *pruning, int n, int *scopes,
-                        double *score) {
-  for (int i = 0; i < n; i++) {
-    lua_rawgeti(L, groups, i + 1);
-    const pr_group *group = bind_check_group(L, -1);
-    lua_rawgeti(L, scores, i + 1);
-    const pr_tensor *t = bind_check_tensor(L, -1);
-    bind_check(L, prP_group_check(group));
-    if (group->pruning != pruning) bind_error(L, "select: group %d is of another graph", i + 1);
-    if (pr_numel(t) != group->size)
-      bind_error(L, "the criterion must give one score per unit: group %d has %d units, got %d scores", i + 1,
-                 (int)group->size, (int)pr_numel(t));
-    scopes[i] = group->size ? pruning->units.scope[group->unit[0]] : 0;
-    prT_walk walk;
-    int32_t u = 0;
-    for (prT_walk_start(&walk, t); walk.left > 0; prT_walk_next(&walk))
-      score[group->unit[u++]] = prT_get(t, walk.position);
-    lua_pop(L, 2);
-  }
-}
-
 static void push_outcome(lua_State *L, const pr_outcome *outcome) {
-  lua_createtable(L, 0, 3);
+  lua_createtable(L, 0, 4);
   lua_pushinteger(L, outcome->macs), lua_setfield(L, -2, "macs");
   lua_pushinteger(L, outcome->params), lua_setfield(L, -2, "params");
+  lua_pushinteger(L, outcome->bytes), lua_setfield(L, -2, "bytes");
   lua_pushinteger(L, outcome->units), lua_setfield(L, -2, "units");
 }
 
 static pr_selection read_selection(lua_State *L, int index) {
-  static const char *const targets[] = { "ratio", "macs", "params", NULL }, *const roundings[] = {
-    "down", "up", "nearest", NULL
-  };
+  static const char *const targets[] = { "counts", "units", "macs", "params", "bytes", NULL },
+                           *const roundings[] = { "down", "up", "nearest", NULL };
   pr_selection how = { .round_to = 1 };
   luaL_checktype(L, index, LUA_TTABLE);
-  lua_getfield(L, index, "target"), how.target = (pr_target)luaL_checkoption(L, -1, "ratio", targets);
-  lua_getfield(L, index, "amount"), how.amount = luaL_checknumber(L, -1);
-  lua_getfield(L, index, "global"), how.global = lua_toboolean(L, -1);
+  lua_getfield(L, index, "target"), how.target = (pr_target)luaL_checkoption(L, -1, NULL, targets);
+  lua_getfield(L, index, "amount"), how.amount = luaL_optnumber(L, -1, 0);
   lua_getfield(L, index, "rounding"), how.rounding = (pr_rounding)luaL_checkoption(L, -1, "down", roundings);
   if (lua_getfield(L, index, "round_to") != LUA_TNIL) {
     lua_Integer k = bind_integer(L, -1, "round_to");
     if (k < 1 || k > 1 << 20) bind_error(L, "round_to must be at least 1, got %lld", (long long)k);
     how.round_to = (int)k;
   }
-  lua_pop(L, 5);
+  lua_pop(L, 4);
   return how;
 }
 
-/* select(graph, { target =, amount =, global =, round_to =, rounding = }, groups, scores) -> list of unit
- * numbers, outcome */
+static int32_t count_field(lua_State *L, int index, const char *name, int32_t other) {
+  lua_Integer value = other;
+  if (lua_getfield(L, index, name) != LUA_TNIL) value = bind_integer(L, -1, name);
+  lua_pop(L, 1);
+  return (int32_t)(value < -1 ? -1 : value > INT32_MAX ? INT32_MAX : value);
+}
+
+/* The list of shares in field `curve` of the table at `index`, which lives as long as a new userdata, left on
+ * the stack. */
+static void read_curve(lua_State *L, int index, pr_contender *contender) {
+  lua_getfield(L, index, "curve");
+  int n = lua_istable(L, -1) ? (int)lua_rawlen(L, -1) : 0;
+  double *curve = lua_newuserdatauv(L, (size_t)(n + 1) * sizeof *curve, 0);
+  for (int i = 0; i < n; i++) {
+    lua_rawgeti(L, -2, i + 1);
+    curve[i] = lua_tonumber(L, -1);
+    lua_pop(L, 1);
+  }
+  lua_remove(L, -2);
+  contender->curve = n ? curve : NULL, contender->points = n;
+}
+
+/* Scores of a group, which is a whole scope, into score[unit]. */
+static void read_scores(lua_State *L, const char *name, const pr_group *group, const pr_tensor *t,
+                        double *score) {
+  if (pr_numel(t) != group->size)
+    bind_error(L, "the criterion must give one score per unit: the group of %s has %d units, got %d scores",
+               name, (int)group->size, (int)pr_numel(t));
+  prT_walk walk;
+  int32_t u = 0;
+  for (prT_walk_start(&walk, t); walk.left > 0; prT_walk_next(&walk), u++) {
+    score[group->unit[u]] = prT_get(t, walk.position);
+    if (score[group->unit[u]] != score[group->unit[u]])
+      bind_error(L, "the criterion gives NaN for unit %d of the group of %s", (int)u + 1, name);
+  }
+}
+
+/* { group =, scores =, name =, pool =, before =, most =, want =, curve = } at the top of the stack, which
+ * keeps one value more. */
+static void read_contender(lua_State *L, const pr_pruning *pruning, pr_contender *contender, double *score) {
+  int index = lua_gettop(L);
+  lua_getfield(L, index, "group");
+  const pr_group *group = bind_check_group(L, -1);
+  bind_check(L, prP_group_check(group));
+  if (group->pruning != pruning) bind_error(L, "select: a group is of another graph");
+  lua_getfield(L, index, "scores");
+  lua_getfield(L, index, "name");
+  read_scores(L, luaL_optstring(L, -1, "?"), group, bind_check_tensor(L, -2), score);
+  lua_settop(L, index);
+  *contender = (pr_contender){ .scope = group->size ? pruning->units.scope[group->unit[0]] : 0,
+                               .pool = count_field(L, index, "pool", 0) - 1,
+                               .before = count_field(L, index, "before", 0),
+                               .most = count_field(L, index, "most", group->size),
+                               .want = count_field(L, index, "want", 0) };
+  read_curve(L, index, contender);
+  lua_remove(L, index);
+}
+
+/* Positions of a scope's dead units within it, as a list. */
+static void push_dead_of(lua_State *L, const prC_units *units, int scope, const unsigned char *dead) {
+  int32_t from = units->scope_start[scope], count = 0;
+  lua_newtable(L);
+  for (int32_t i = from; i < units->scope_start[scope + 1]; i++)
+    if (dead[units->scope_unit[i]]) lua_pushinteger(L, i - from + 1), lua_rawseti(L, -2, ++count);
+}
+
+/* select(graph, { target =, amount =, round_to =, rounding = }, contenders) -> list of unit numbers, outcome,
+ * list of lists of positions within each group. Pools count from 1; 0: by itself. */
 static int choose(lua_State *L) {
   pr_pruning *pruning = bind_check_pruning(L, 1);
   pr_selection how = read_selection(L, 2);
   luaL_checktype(L, 3, LUA_TTABLE);
-  luaL_checktype(L, 4, LUA_TTABLE);
-  lua_settop(L, 4);
+  lua_settop(L, 3);
   int n = (int)lua_rawlen(L, 3);
   int32_t units = pruning->units.count;
-  int *scopes = lua_newuserdatauv(L, (size_t)(n + 1) * sizeof *scopes, 0);
+  pr_contender *contenders = lua_newuserdatauv(L, (size_t)(n + 1) * sizeof *contenders, 0);
+  int32_t *gone = lua_newuserdatauv(L, (size_t)(n + 1) * sizeof *gone, 0);
   double *scores = lua_newuserdatauv(L, (size_t)(units + 1) * sizeof *scores, 0);
   unsigned char *dead = lua_newuserdatauv(L, (size_t)units + 1, 0);
   memset(scores, 0, (size_t)(units + 1) * sizeof *scores);
-  read_scores(L, 3, 4, pruning, n, scopes, scores);
+  luaL_checkstack(L, n + 16, "too many groups");
+  for (int i = 0; i < n; i++) {
+    lua_rawgeti(L, 3, i + 1);
+    luaL_checktype(L, -1, LUA_TTABLE);
+    read_contender(L, pruning, &contenders[i], scores);
+  }
   pr_outcome outcome;
-  bind_check(L, pr_select(pruning, &how, scopes, n, scores, dead, &outcome));
+  bind_check(L, pr_select(pruning, &how, contenders, n, scores, dead, gone, &outcome));
   lua_newtable(L);
   int count = 0;
   for (int32_t u = 0; u < units; u++)
     if (dead[u]) lua_pushinteger(L, u + 1), lua_rawseti(L, -2, ++count);
   push_outcome(L, &outcome);
-  return 2;
+  lua_createtable(L, n, 0);
+  for (int i = 0; i < n; i++) {
+    push_dead_of(L, &pruning->units, contenders[i].scope, dead);
+    lua_rawseti(L, -2, i + 1);
+  }
+  return 3;
 }
 
-/* outcome(graph, list of unit numbers) -> { macs =, params =, units = } if these were gone */
-static int outcome_of(lua_State *L) {
+static pr_status read_outcome(lua_State *L, prP_costs *costs, int32_t *units, int32_t n) {
+  pr_outcome outcome;
+  for (int32_t i = 0; i < n; i++)
+    if (!prP_costs_kill(costs, units[i]))
+      return pr_fail(PR_ERR_ARGUMENT, "with these units gone nothing would be left of some axis");
+  prP_costs_read(costs, &outcome);
+  for (int32_t i = 0; i < n; i++) prP_costs_revive(costs, units[i]);
+  push_outcome(L, &outcome);
+  return PR_OK;
+}
+
+/* outcomes(graph, list of lists of unit numbers) -> list of { macs =, params =, bytes =, units = }: costs if
+ * the units of one list were gone */
+static int outcomes(lua_State *L) {
   pr_pruning *pruning = bind_check_pruning(L, 1);
   luaL_checktype(L, 2, LUA_TTABLE);
-  int32_t units = pruning->units.count;
-  unsigned char *dead = lua_newuserdatauv(L, (size_t)units + 1, 0);
-  memset(dead, 0, (size_t)units + 1);
-  lua_Integer n = luaL_len(L, 2);
-  for (lua_Integer i = 1; i <= n; i++) {
-    lua_rawgeti(L, 2, i);
-    lua_Integer u = bind_integer(L, -1, "a unit number");
-    if (u < 1 || u > units) return bind_error(L, "unit %lld is outside 1..%d", (long long)u, (int)units);
-    dead[u - 1] = 1;
-    lua_pop(L, 1);
+  int n = (int)lua_rawlen(L, 2);
+  int32_t **lists = lua_newuserdatauv(L, (size_t)(n + 1) * sizeof *lists, 0),
+          *sizes = lua_newuserdatauv(L, (size_t)(n + 1) * sizeof *sizes, 0);
+  luaL_checkstack(L, n + 16, "too many lists");
+  for (int i = 0; i < n; i++) {
+    int64_t size, *list;
+    lua_rawgeti(L, 2, i + 1);
+    list = bind_read_indices(L, lua_gettop(L), pruning->units.count, &size);
+    lists[i] = lua_newuserdatauv(L, (size_t)(size + 1) * sizeof **lists, 0), sizes[i] = (int32_t)size;
+    for (int64_t k = 0; k < size; k++) lists[i][k] = (int32_t)list[k];
+    lua_replace(L, -3), lua_pop(L, 1);
   }
-  pr_outcome outcome;
-  bind_check(L, pr_outcome_of(pruning, dead, &outcome));
-  push_outcome(L, &outcome);
+  lua_createtable(L, n, 0);
+  prP_costs costs;
+  bind_check(L, prP_costs_open(&costs, pruning));
+  pr_status status = PR_OK;
+  for (int i = 0; i < n && !status; i++)
+    if (!(status = read_outcome(L, &costs, lists[i], sizes[i]))) lua_rawseti(L, -2, i + 1);
+  prP_costs_close(&costs);
+  bind_check(L, status);
   return 1;
 }
 
@@ -244,6 +315,6 @@ static int verify(lua_State *L) {
 }
 
 const luaL_Reg bind_select_functions[] = {
-  { "criteria", criteria },  { "score", score },   { "select", choose },
-  { "outcome", outcome_of }, { "verify", verify }, { NULL, NULL },
+  { "criteria", criteria }, { "score", score },   { "select", choose },
+  { "outcomes", outcomes }, { "verify", verify }, { NULL, NULL },
 };

@@ -1,9 +1,11 @@
 -- checkpoint.lua - saving and loading models. core/io/checkpoint.h has the format of the file.
 --
 -- Beside the tensors and the graph a checkpoint holds these texts, in the form of literal.lua: "model" (inputs, frozen parameters),
--- "environment" (what numbers depend on), "random" (seed and step of the generator), and where given "optimizer_settings" and "progress".
+-- "environment" (what numbers depend on), "random" (seed and step of the generator), "history" (what was removed, step by
+-- step), and where given "optimizer_settings" and "progress".
 local core = require "prune.core"
 local graph = require "prune.graph"
+local history = require "prune.history"
 local literal = require "prune.literal"
 local Module = require "prune.nn.module"
 local options = require "prune.options"
@@ -124,6 +126,8 @@ function checkpoint.write(path, net, o)
   if o.optimizer then
     texts[#texts + 1] = { "optimizer_settings", literal.write(describe_optimizer(o.optimizer, tensors), "the optimiser's state") }
   end
+  local steps = history.history(net)
+  if #steps > 0 then texts[#texts + 1] = { "history", literal.write(steps, "the model's history") } end
   if o.progress ~= nil then texts[#texts + 1] = { "progress", literal.write(o.progress, "progress") } end
   core.checkpoint_write(path, traced or tensors, texts, o.optimizer ~= nil or o.partial)
 end
@@ -183,6 +187,7 @@ function checkpoint.load(path)
   for _, name in ipairs(model.frozen or {}) do
     if names[name] then names[name].requires_grad = false end
   end
+  history.set(net, value_of(texts, "history", path))
   return net:eval()
 end
 
@@ -329,8 +334,10 @@ function checkpoint.restore(path, net, optimizer)
   local matched = match(net, by_name(tensors), path)
   local progress, random = value_of(texts, "progress", path), value_of(texts, "random", path)
   local state = optimizer and value_of(texts, "optimizer_settings", path)
+  local steps = value_of(texts, "history", path)
   if optimizer then check_optimizer(optimizer, state, net, path) end
   restore_tensors(net, tensors, texts, path, matched)
+  history.set(net, steps)
   if optimizer then optimizer:load_state(state) end
   if random then core.restore_random_state(random[1], random[2]) end
   return progress, differences(value_of(texts, "environment", path) or {})

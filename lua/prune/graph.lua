@@ -142,10 +142,18 @@ function Graph:module() return require("prune.graph_module").of_graph(self) end
 --- @return list of groups
 --- @return list of booleans: does graph:groups() offer it?
 
---- graph:remove_units(units, replay)
---- Remove units by number, all or nothing. group:remove() and plan:apply() come here.
+--- graph:units_within(parameter, dim, indices)
+--- The units that lie within positions along an axis of a parameter and make them up: the reverse of graph:locate(). Unlike graph:group(), which gives
+--- what must go so that the positions go, it fails for a part of a unit.
+--- @param parameter of the model, or its name
+--- @param dim the axis, from 1
+--- @param indices a table, an integer tensor or a number, from 1
+--- @return list of unit numbers
+
+--- graph:locate(units)
+--- Where units are: along the axis of the first parameter that makes them.
 --- @param units list of numbers, from group:units()
---- @param replay function that traces the model's code again, to see that it still fits (graph:state().replay); nil: the graph is the model
+--- @return list of { parameter = (name), dim =, kind =, indices = }, one for each group
 
 --- graph:kept(units)
 --- What would stay of every tensor, activations too, without some units. Nothing is changed.
@@ -211,14 +219,19 @@ function Graph:module() return require("prune.graph_module").of_graph(self) end
 --- @return table
 
 --- Dependency groups: lists of units that are ranked together.
--- @param options { all = true } also gives the twins of products (heads beside head widths), which are left out by default
+-- @param options all = true also gives the twins of products (heads beside head widths), which are left out by default; kinds = list of kinds
+-- (group:kind() tells them): only groups of these, twins too
 -- @return list of groups
+-- @usage for _, heads in ipairs(graph:groups { kinds = { "head" } }) do print(heads) end
 function Graph:groups(given)
-  local o = options.check("graph:groups", given, { all = false })
+  local o = options.check("graph:groups", given, { all = false, kinds = options.none })
+  local kinds = require("prune.grouping").read_kinds("graph:groups", { kinds = o.kinds })
   local groups, primary = self:scopes()
   local list = {}
   for i, group in ipairs(groups) do
-    if o.all or primary[i] then list[#list + 1] = group end
+    local wanted = o.all or primary[i]
+    if o.kinds then wanted = kinds[group:kind()] end
+    if wanted then list[#list + 1] = group end
   end
   return list
 end
@@ -226,7 +239,15 @@ end
 -- --- groups and parts -----------------------------------------------------------------------------------------------
 
 local Part = {}
-Part.__index = Part
+-- `indices` is a long list, so it is made when it is asked for.
+local part_meta = {
+  __index = function(self, key)
+    if key ~= "indices" then return Part[key] end
+    local indices = self._group:indices(self.number)
+    rawset(self, "indices", indices)
+    return indices
+  end,
+}
 
 --- A part as a matrix: one row per unit of the group, everything else in the columns.
 -- @param what nil: the parameter's value; "grad": its gradient; "mask"; or a tensor of the parameter's shape
@@ -262,7 +283,18 @@ end
 
 --- group:describe_parts()
 --- The parts as plain tables; group:parts() gives them with methods.
---- @return list of { number =, name =, dim =, indices =, parameter =, producer =, consumer = }
+--- @return list of { number =, name =, dim =, count = (positions in all), parameter =, producer =, consumer = }
+
+--- group:indices(number)
+--- Positions along the axis of a part: part.indices.
+--- @param number of the part
+--- @return list of integers, ascending
+
+--- group:kind()
+--- What the units are: "channel" (also features of linear layers and hidden units), "head", "head_dim", "kv_head" (a key and value head with all
+--- its query heads) and "copy" (one query head of every key and value head) of attention, "group" and "position" of grouped convolutions, "outer" and
+--- "inner" of any other axis that is viewed as two.
+--- @return string
 
 --- group:rows(number, tensor)
 --- A part of any tensor of its parameter's shape as a matrix; part:rows() is the comfortable form.
@@ -280,7 +312,7 @@ function Group:parts()
     local part = list[i]
     if not part then return nil end
     part._group = self
-    return setmetatable(part, Part)
+    return setmetatable(part, part_meta)
   end
 end
 
@@ -450,6 +482,8 @@ function graph.draw(path, net, shape)
   os.remove(dot_path)
   return path
 end
+
+require "prune.history" -- graph:remove_units notes what it removes
 
 graph._Graph, graph._Group, graph._Part = Graph, Group, Part -- for help
 

@@ -48,6 +48,8 @@ local function kinds()
     "graph.Group",
     "graph.Part",
     "plan.Plan",
+    "plan.Entry",
+    "pruner.Pruner",
     "depth.DepthPlan",
     "lottery.Ticket",
     "regularizer.Regularizer",

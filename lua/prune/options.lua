@@ -38,4 +38,16 @@ local function count(where, name, value)
   error(("%s: %s must be an integer of at least 1, got %s"):format(where, name, tostring(value)), 4)
 end
 
-return { check = check, none = none, count = count }
+--- Call f(...) and return its results. An error of the library that names no place gets that of the line that called the function which calls
+-- this one (not as a tail call).
+-- @param f a function
+-- @param ... its arguments
+-- @return its results
+local function call(f, ...)
+  local results = table.pack(pcall(f, ...))
+  if results[1] then return table.unpack(results, 2, results.n) end
+  local message = results[2]
+  error(message, type(message) == "string" and message:find "^prune%.%a" and 3 or 0)
+end
+
+return { call = call, check = check, none = none, count = count }

@@ -1,72 +1,275 @@
--- plan.lua - a plan: the units of a model that are to go, what that saves, and their removal.
+-- plan.lua - a plan: the units of a model that are to go, group by group, what that saves, and their removal.
+local core = require "prune.core"
 local graph = require "prune.graph"
+local history = require "prune.history"
 local options = require "prune.options"
+local target = require "prune.target"
 
 local plan = {}
 local Plan = {}
 Plan.__index = Plan
+local Entry = {}
+Entry.__index = Entry
 
--- Units of a group that go.
-local function gone_of(self, group)
-  local chosen = {}
-  for _, u in ipairs(self.units) do chosen[u] = true end
-  local count = 0
-  for _, u in ipairs(group:units()) do count = count + (chosen[u] and 1 or 0) end
-  return count
+-- --- groups of a plan ------------------------------------------------------------------------------------------------
+
+local function check_open(self, where)
+  if self.applied then error(("%s: this plan was applied already; make a new one"):format(where), 3) end
+end
+
+--- Nothing of this group goes.
+-- @return the entry
+-- @usage for entry in plan:groups() do if entry.name:find "^stem" then entry:veto() end end
+function Entry:veto()
+  check_open(self._plan, "entry:veto")
+  self.positions = {}
+  self._plan:_update()
+  return self
+end
+
+--- Some of the units that would go stay.
+-- @param what how many stay: those of highest score; or a list of positions within the group, from 1
+-- @return the entry
+-- @usage entry:keep(4)
+function Entry:keep(what)
+  check_open(self._plan, "entry:keep")
+  local stays = {}
+  if math.type(what) == "integer" and what >= 0 then
+    local scores, order = self.scores, table.move(self.positions, 1, #self.positions, 1, {})
+    local list = scores:totable()
+    table.sort(order, function(a, b) return list[a] > list[b] or list[a] == list[b] and a > b end)
+    for i = 1, math.min(what, #order) do stays[order[i]] = true end
+  elseif type(what) == "table" then
+    for i, position in ipairs(what) do
+      if math.type(position) ~= "integer" or position < 1 or position > self.count then
+        error(("entry:keep: element %d of the list must be a position in 1..%d, got %s"):format(i, self.count, tostring(position)), 2)
+      end
+      stays[position] = true
+    end
+  else
+    error(("entry:keep: a number of units or a list of positions is needed, got %s"):format(tostring(what)), 2)
+  end
+  local goes = {}
+  for _, position in ipairs(self.positions) do
+    if not stays[position] then goes[#goes + 1] = position end
+  end
+  self.positions = goes
+  self._plan:_update()
+  return self
+end
+
+--- The layers that the group's units touch.
+-- @return list of module paths, in the order of the model
+function Entry:layers()
+  local list, seen = {}, {}
+  for _, part in ipairs(self.parts) do
+    local path = part.name:match "^(.*)%.[^.]+$" or part.name
+    if not seen[path] then list[#list + 1], seen[path] = path, true end
+  end
+  return list
+end
+
+--- The indices that go, along the axis that names the group.
+-- @return list of integers
+function Entry:indices()
+  if #self.positions == 0 then return {} end
+  for part in self.group:pick(self.positions):parts() do
+    if part.name == self.name and part.dim == self.dim then return part.indices end
+  end
+end
+
+Entry.__tostring = function(self)
+  return ("%s axis %d: %d of %d units go"):format(self.name, self.dim, #self.positions, self.count)
+end
+
+-- --- what a plan knows ----------------------------------------------------------------------------------------------
+
+local function units_of(entry)
+  local all, list = entry.group:units(), {}
+  for i, position in ipairs(entry.positions) do list[i] = all[position] end
+  return list
+end
+
+-- After a veto: which units go now, and what that costs.
+function Plan:_update()
+  self.units = {}
+  for _, entry in ipairs(self.entries) do table.move(units_of(entry), 1, #entry.positions, #self.units + 1, self.units) end
+  table.sort(self.units)
+  local outcome = core.outcomes(self.graph, { self.units })[1]
+  self.macs, self.params, self.bytes, self.latency = outcome.macs, outcome.params, outcome.bytes, nil
+end
+
+--- The groups of the plan one by one, to look at and to change: each has name, dim, kind, count (units), positions (of those that go) and the
+-- methods veto, keep, layers, indices.
+-- @return iterator of entries
+-- @usage for entry in plan:groups() do print(entry, table.concat(entry:layers(), " ")) end
+function Plan:groups()
+  local i = 0
+  return function()
+    i = i + 1
+    return self.entries[i]
+  end
+end
+
+--- What was reached of the target.
+-- @return share of the units that go for a ratio, else what is left, absolute; nil for a latency that a veto has changed
+function Plan:reached()
+  if self.target ~= "ratio" then return self[self.target] end
+  local gone, all = 0, 0
+  for _, entry in ipairs(self.entries) do gone, all = gone + entry.before + #entry.positions, all + entry.original end
+  return all > 0 and gone / all or 0
+end
+
+-- --- asking ---------------------------------------------------------------------------------------------------------
+
+local function ask_one(entry, number, total, read, write)
+  while true do
+    write(("%d/%d  %s (%s)? y yes, n no, a number: so many, a all from here, q none from here: "):format(number, total, tostring(entry),
+      table.concat(entry:layers(), " ")))
+    local answer = read()
+    answer = answer and answer:match "^%s*(.-)%s*$":lower() or "q"
+    local count = math.tointeger(tonumber(answer))
+    if answer == "y" or answer == "n" or answer == "a" or answer == "q" then return answer end
+    if count and count >= 0 and count <= #entry.positions then return count end
+    write(("y, n, a, q or a number up to %d\n"):format(#entry.positions))
+  end
+end
+
+--- Walk the plan group by group and ask which are to go: y as planned, n not at all, a number: so many, those of lowest score, a this and all that
+-- follow, q this and all that follow stay. Nothing is removed before plan:apply().
+-- @param[opt] options read = function() -> line (io.read), write = function(text) (io.write)
+-- @return the plan
+-- @usage plan:ask():apply()
+function Plan:ask(given)
+  check_open(self, "plan:ask")
+  local o = options.check("plan:ask", given, { read = io.read, write = function(text) io.write(text) io.flush() end })
+  local all
+  for i, entry in ipairs(self.entries) do
+    if #entry.positions > 0 and all ~= "a" then
+      local answer = all or ask_one(entry, i, #self.entries, o.read, o.write)
+      if answer == "a" or answer == "q" then all = answer end
+      if answer == "n" or answer == "q" then entry:veto()
+      elseif math.type(answer) == "integer" then entry:keep(#entry.positions - answer) end
+    end
+  end
+  return self
+end
+
+-- --- printing -------------------------------------------------------------------------------------------------------
+
+local function short_layers(entry)
+  local layers = entry:layers()
+  return table.concat(layers, " ", 1, math.min(#layers, 3)) .. (#layers > 3 and (" ... (%d)"):format(#layers) or "")
+end
+
+-- What each group saves when it alone goes.
+local function savings(self)
+  local lists = { {} }
+  for i, entry in ipairs(self.entries) do lists[i + 1] = units_of(entry) end
+  return core.outcomes(self.graph, lists)
 end
 
 -- Counts must be taken before the removal, after which the groups are those of another graph.
 local function lines_of(self)
-  local lines = { { "group", "axis", "units", "left" } }
-  for i, group in ipairs(self.groups) do
-    local gone = gone_of(self, group)
-    lines[#lines + 1] = { self.names[i][1], tostring(self.names[i][2]), tostring(group:count()), tostring(group:count() - gone) }
+  local lines = { { "group", "axis", "kind", "units", "left", "layers", "params", "MACs" } }
+  local costs, plain = savings(self), true
+  for _, entry in ipairs(self.entries) do plain = plain and entry.kind == "channel" end
+  for i, entry in ipairs(self.entries) do
+    local alone, all = costs[i + 1], costs[1]
+    lines[i + 1] = { entry.name, tostring(entry.dim), entry.kind, tostring(entry.count), tostring(entry.count - #entry.positions),
+      short_layers(entry), graph.thousands(alone.params - all.params), graph.thousands(alone.macs - all.macs) }
   end
-  return lines
+  local right = { false, true, false, true, true, false, true, true }
+  for _, line in ipairs(plain and lines or {}) do table.remove(line, 3) end
+  if plain then table.remove(right, 3) end
+  return graph.aligned(lines, right)
 end
 
---- Remove the units, all or nothing.
+local function asked_line(self)
+  local reached = self:reached()
+  local asked = ("asked: %s"):format(target.text(self.target, self.amount, self.base[self.target]))
+  if not reached then return asked end
+  local text = ("%s; reached: %s"):format(asked, target.text(self.target, reached, self.base[self.target]))
+  if self.target == "ratio" and #self.units == 0 and self.amount > 0 then text = text .. "; no group has so many units that one goes" end
+  return text
+end
+
+local function summary_of(self)
+  local all, out = 0, {}
+  for _, entry in ipairs(self.entries) do all = all + entry.count end
+  local function change(name, from, to)
+    return ("%s %s -> %s (%.1f%%)"):format(name, graph.thousands(from), graph.thousands(to), from > 0 and 100 * to / from or 100)
+  end
+  out[1] = ("%d of %d units go: %s, %s"):format(#self.units, all, change("params", self.before.params, self.params),
+    change("MACs", self.before.macs, self.macs))
+  if self.target then out[2] = asked_line(self) end
+  for _, note in ipairs(self.graph:notes()) do out[#out + 1] = ("pinned: %s at '%s': %s"):format(note.op, note.path, note.text) end
+  return out
+end
+
+-- The whole text; the columns of savings tell what a group saves when it alone goes.
+local function text_of(self)
+  local out, summary = lines_of(self), summary_of(self)
+  table.insert(out, 2, ("-"):rep(#out[1]))
+  return table.concat(table.move(summary, 1, #summary, #out + 1, out), "\n")
+end
+
+Plan.__tostring = function(self) return self.text or text_of(self) end
+
+-- --- doing it -------------------------------------------------------------------------------------------------------
+
+--- Remove the units, all or nothing. The step is noted in prune.history(net).
 -- @param[opt] options
 --   fold: true puts the constant that a removed channel gives without its weights, act(bias) or behind a batch norm act(beta), into the
 --   bias of the layers that read it, or into the running mean of the batch norm behind them: the output of the model does not change
 --   where the channel was constant already. Where padding brings zeros that cannot be exact and is left out; fold = "interior" then takes the
---   constant of the middle. plan.repairs and the printed plan tell what was done and what could not be
+--   constant of the middle. plan.repairs and the printed plan tell what was done and what could not be;
+--   undo: true (default) keeps what is there now, so that plan:undo() can put it back: the memory of all parameters that change, with gradients and
+--   optimiser state, until the plan is collected; false keeps nothing
 -- @return the plan
 -- @usage prune.structured(net, { 3, 32, 32 }, { ratio = 0.5 }):apply { fold = true }
 function Plan:apply(given)
-  local o = options.check("plan:apply", given, { fold = false })
+  local o = options.check("plan:apply", given, { fold = false, undo = true })
   if type(o.fold) ~= "boolean" and o.fold ~= "interior" then
     error(('plan:apply: fold is true, false or "interior", got %s'):format(tostring(o.fold)), 2)
   end
-  if self.applied then error("plan:apply: this plan was applied already; make a new one", 2) end
+  if type(o.undo) ~= "boolean" then error(("plan:apply: undo is true or false, got %s"):format(tostring(o.undo)), 2) end
+  check_open(self, "plan:apply")
   local repaired = o.fold and require("prune.repair.removal").prepare(self.graph, self.units, o)
-  local lines = lines_of(self)
-  self.graph:remove_units(self.units, self.graph:state().replay)
-  self.lines, self.applied = lines, true
-  if repaired then self.repairs = repaired() end
+  local text = text_of(self)
+  local removal, step = self.graph:remove_units(self.units, self.graph:state().replay, o.undo,
+    { criterion = self.criterion, asked = self.target and target.text(self.target, self.amount, self.base[self.target]) })
+  self.removal, self.step, self.text, self.applied = removal, step, text, true
+  if repaired then
+    self.repairs = repaired(removal and function(tensor, value) removal:write(tensor, value) end)
+    for _, line in ipairs(self.repairs) do self.text = self.text .. "\n" .. line.text end
+  end
   return self
 end
 
-Plan.__tostring = function(self)
-  local out = graph.aligned(self.lines or lines_of(self), { false, true, true, true })
-  table.insert(out, 2, ("-"):rep(#out[1]))
-  local function change(name, from, to)
-    return ("%s %s -> %s (%.1f%%)"):format(name, graph.thousands(from), graph.thousands(to), 100 * to / from)
-  end
-  out[#out + 1] = ("%d units go: %s, %s"):format(#self.units, change("params", self.before.params, self.params),
-    change("MACs", self.before.macs, self.macs))
-  for _, line in ipairs(self.repairs or {}) do out[#out + 1] = line.text end
-  for _, note in ipairs(self.applied and {} or self.graph:notes()) do
-    out[#out + 1] = ("pinned: %s at '%s': %s"):format(note.op, note.path, note.text)
-  end
-  return table.concat(out, "\n")
+--- Put back what plan:apply() removed, bit by bit: values, gradients, masks and optimiser state, in the same Parameters. The plan can be applied
+-- again. Refused, with nothing changed, where the model was trained or pruned again since.
+-- @return the plan
+-- @usage plan:apply(); local after = trainer:evaluate(test).accuracy; plan:undo()
+function Plan:undo()
+  if not self.applied then error("plan:undo: this plan was not applied", 2) end
+  if not self.removal then error("plan:undo: the plan was applied with undo = false, which keeps nothing", 2) end
+  self.removal:undo()
+  history.forget(self.net, self.step)
+  self.applied, self.removal, self.step, self.text, self.repairs = false, nil, nil, nil, nil
+  return self
 end
 
---- Make a plan of its fields: graph, net, groups, names, units, before, macs, params, target, amount. prune.structured comes here.
+--- Make a plan of its fields: graph, net, entries, units, before and base (costs now and at the first step), macs, params, bytes, latency, target,
+-- amount (absolute), criterion (its name). prune.structured comes here.
 -- @param fields
 -- @return plan
 function plan.new(fields)
   fields.applied = false
+  for _, entry in ipairs(fields.entries) do
+    entry._plan = fields
+    setmetatable(entry, Entry)
+  end
   return setmetatable(fields, Plan)
 end
 
@@ -75,6 +278,6 @@ end
 -- @return boolean
 function plan.is_plan(value) return getmetatable(value) == Plan end
 
-plan._Plan = Plan -- for help
+plan._Plan, plan._Entry = Plan, Entry -- for help
 
 return plan

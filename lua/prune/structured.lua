@@ -1,110 +1,174 @@
 -- structured.lua - plans: which units of a model go, chosen by a criterion to meet a ratio or a target.
-local core = require "prune.core"
+local allocation = require "prune.allocation"
 local calibration = require "prune.calibration"
+local core = require "prune.core"
 local graph = require "prune.graph"
+local grouping = require "prune.grouping"
+local latency = require "prune.latency"
 local options = require "prune.options"
 local plans = require "prune.plan"
+local selection = require "prune.selection"
+local target = require "prune.target"
 
 local structured = {}
 local none = options.none
+local WHERE = "prune.structured"
 
-local function number_between(value, low, high, name)
-  if type(value) ~= "number" or not (value >= low and value <= high) then
-    error(("prune.structured: %s must be a number in %g..%g, got %s"):format(name, low, high, tostring(value)), 4)
+-- --- options --------------------------------------------------------------------------------------------------------
+
+local known = {
+  criterion = none, ratio = none, macs = none, params = none, bytes = none, latency = none, measure = none, scope = none, allocation = none,
+  kinds = none, heads = none, head_dims = none, ignore = none, max_ratio = none, min_units = none, round_to = none, rounding = "down",
+  data = none, batches = 4, loss = none, steps = none, schedule = none,
+}
+
+local function fail(...) error(WHERE .. ": " .. (...):format(select(2, ...)), 0) end
+
+local function check_count(name, value)
+  if value ~= nil and not (math.type(value) == "integer" and value >= 1) then
+    fail("%s must be an integer of at least 1, got %s", name, tostring(value))
   end
-  return value
 end
 
--- ratio, macs or params: exactly one.
-local function read_target(o, before)
-  local given
-  for _, name in ipairs { "ratio", "macs", "params" } do
-    if o[name] ~= nil then
-      if given then error(("prune.structured: give one of ratio, macs and params, not both %s and %s"):format(given, name), 3) end
-      given = name
-    end
-  end
-  if not given then error("prune.structured: say how much: ratio (share of units that go), macs or params (what is left)", 3) end
-  if given == "ratio" then return "ratio", number_between(o.ratio, 0, 1, "ratio") end
-  local amount = number_between(o[given], 0, math.huge, given)
-  if amount <= 0 then error(("prune.structured: %s must be above 0"):format(given), 3) end
-  return given, amount <= 1 and amount * before[given] or amount
+local function is_callable(value)
+  local meta = getmetatable(value)
+  return type(value) == "function" or type(value) == "table" and type(meta) == "table" and meta.__call ~= nil
 end
 
-local function check_score(score, group, name)
-  if not core.is_tensor(score) then
-    error(("prune.structured: the criterion must return a tensor of scores, got %s"):format(type(score)), 4)
-  end
-  if score:numel() ~= group:count() then
-    error(("prune.structured: the criterion must give one score per unit: the group of %s has %d units, got %d scores"):format(name,
-      group:count(), score:numel()), 4)
-  end
-  return score:reshape(group:count()):detach():to("f64")
+local function check_function(name, value)
+  if value ~= nil and not is_callable(value) then fail("%s must be a function, got %s", name, type(value)) end
 end
 
--- A group's name: the first parameter that makes its units.
-local function name_of(group)
-  local first
-  for part in group:parts() do
-    if part.producer then return part.name, part.dim end
-    first = first or part
-  end
-  return first.name, first.dim
+local roundings = { "down", "nearest", "up" }
+
+local function check_rounding(o)
+  check_count("round_to", o.round_to)
+  if o.rounding == "down" or o.rounding == "nearest" or o.rounding == "up" then return end
+  local near = core.nearest(tostring(o.rounding), roundings)
+  fail('rounding is "down", "up" or "nearest", got %s%s', tostring(o.rounding), near and ("; did you mean '" .. near .. "'?") or "")
 end
 
-local function is_ignored(group, ignore)
-  if not ignore then return false end
-  for part in group:parts() do
-    for _, pattern in ipairs(ignore) do
-      local hit = core.is_tensor(pattern) and pattern == part.parameter or type(pattern) == "string" and part.name:match(pattern)
-      if hit and part.producer then return true end
-    end
-  end
-  return false
+-- A table by name and ratios of kinds say how much goes of some groups; the others lose nothing unless a target says so.
+local function read_target(o)
+  local wanted = target.read(WHERE, o)
+  if wanted then return wanted end
+  local own = type(o.allocation) == "table"
+  for _, value in pairs((grouping.read_kinds(WHERE, o))) do own = own or type(value) == "number" end
+  if own then return { name = "ratio", amount = 0 } end
+  fail("say how much: ratio (share of units that go), or macs, params, bytes or latency (what is left)")
 end
 
---- Plan which units go. Nothing is changed before plan:apply().
+local function read_allocation(o)
+  if o.allocation == nil then return nil end
+  if o.allocation == "global" and (o.scope == nil or o.scope == "global") then
+    o.scope, o.allocation = "global", nil
+    return nil
+  end
+  if o.scope ~= nil and o.scope ~= "local" then
+    fail("an allocation gives every group its own share, so scope must be \"local\", got %s", type(o.scope) == "string" and o.scope or
+      "a " .. type(o.scope))
+  end
+  o.scope = "local"
+  return allocation.read(WHERE, o.allocation)
+end
+
+local function read(given)
+  local o = options.check(WHERE, given, known)
+  check_function("criterion", o.criterion)
+  check_function("loss", o.loss)
+  check_function("measure", o.measure)
+  check_rounding(o)
+  check_count("min_units", o.min_units)
+  check_count("steps", o.steps)
+  check_count("batches", o.batches)
+  if o.max_ratio ~= nil and not (type(o.max_ratio) == "number" and o.max_ratio >= 0 and o.max_ratio <= 1) then
+    fail("max_ratio must be a number in 0..1, got %s", tostring(o.max_ratio))
+  end
+  if o.schedule ~= nil and o.steps == nil then fail "a schedule needs steps: how often the model is pruned" end
+  o.wanted = read_target(o)
+  o.allocate = read_allocation(o)
+  if o.scope == nil then o.scope = o.wanted.name == "ratio" and "local" or "global" end
+  o.criterion = o.criterion or require("prune.criterion").magnitude()
+  return o
+end
+
+-- --- making a plan --------------------------------------------------------------------------------------------------
+
+-- Example inputs for a graph, of the shapes that it was traced with.
+local function examples_of(traced, batch)
+  local inputs = {}
+  for i, input in ipairs(traced:inputs()) do
+    local sizes = table.move(input.shape, 2, #input.shape, 1, {})
+    inputs[i] = { shape = sizes, dtype = input.dtype, max = (traced:state().inputs or {})[i] and traced:state().inputs[i].max }
+  end
+  return graph.examples(inputs, batch)
+end
+
+local function name_of(criterion)
+  if type(criterion) == "table" and type(criterion.name) == "string" then return criterion.name end
+  return "function"
+end
+
+local function costs_of(traced, o)
+  local costs = core.outcomes(traced, { {} })[1]
+  if o.wanted.name == "latency" then
+    o.inputs = o.inputs or examples_of(traced, 1)
+    costs.latency = (o.measure or latency.measure)(traced, o.inputs)
+  end
+  return costs
+end
+
+-- `progress` is what steps have in common: originals (units of each group at first), base (costs at first). way_of(base) is how far to go.
+local function make(net, shape, o, progress, way_of)
+  local traced = graph.graph(net, shape)
+  local before = costs_of(traced, o)
+  progress.base = progress.base or before
+  local way = way_of(progress.base)
+  local gathers = type(o.criterion) == "table" and o.criterion.needs_gradients and o.data
+  local gradients <close> = gathers and calibration.holding(net, calibration.gradients(net, o.data, o.batches, o.loss)) or nil -- luacheck: ignore
+  local entries = grouping.collect(WHERE, net, traced, o)
+  selection.score(WHERE, entries, o.criterion)
+  grouping.set_pools(WHERE, net, traced, entries, o.scope)
+  selection.set_limits(entries, o, progress.originals)
+  local units, outcome = selection.choose(WHERE, traced, entries, { wanted = o.wanted, base = progress.base, way = way, allocate = o.allocate,
+    round_to = o.round_to, rounding = o.rounding, inputs = o.inputs, measure = o.measure or latency.measure })
+  return plans.new { graph = traced, net = net, entries = entries, units = units, before = before, base = progress.base, macs = outcome.macs,
+    params = outcome.params, bytes = outcome.bytes, latency = outcome.latency, target = o.wanted.name,
+    amount = target.at(o.wanted, progress.base, way), criterion = name_of(o.criterion) }
+end
+
+--- Plan which units go. Nothing is changed before plan:apply(), and no weights are copied.
 -- @param net a module
 -- @param shape input without the batch
--- @param options
+-- @param options how much, one of:
+--   ratio: share of units that go, always floor(ratio n + 1e-6) of n;
+--   macs, params, bytes (of a checkpoint's tensors), latency (milliseconds for one sample, measured by running a copy): what is left, a share up
+--   to 1 or absolute; one unit less would miss it (latency: to within 1/128 of the units);
+--   what is ranked:
 --   criterion: from prune.criterion, or a function(group) -> tensor of one score per unit (default: magnitude);
---   ratio: share of units that go, always floor(ratio n + 1e-6) of n; or macs, params: what is left, a share up to 1 or absolute;
---   scope: "local" (every group loses its share) or "global" (all groups are ranked together); default: local for a ratio, global for a target;
---   round_to, rounding: kept counts become multiples ("down", "up", "nearest"); a group that would vanish stays;
---   ignore: list of name patterns or parameters whose output units stay;
---   data, batches, loss: for criteria that need gradients: they are accumulated over this many batches (4) first
--- @return plan: print it, plan:apply(), plan.macs, plan.params
+--   scope: "local" (every group loses its share), "global" (all groups are ranked together), "isomorphic" (groups of equal structure together;
+--   Fang et al. 2024), a table { name = list of patterns, parameters or modules } or a function(entry) -> name: groups of one name together, others
+--   alone; default: local for a ratio, global for a target of costs;
+--   allocation: shares of the groups: "uniform", "erk", "owl", "global", a table { pattern = ratio } (the others lose the ratio, or nothing
+--   where none is given), or a function(list of { name, dim, kind, count, shape, cap, scores }, ratio) -> list of ratios;
+--   kinds: list of kinds of units that may go, or a table { kind = true, false or ratio of its own } (group:kind() tells them); heads, head_dims: the
+--   same for attention's heads and their widths; default: of two factors of an axis the one with more units;
+--   data, batches, loss: for criteria that need gradients: their mean over this many batches (4);
+--   limits, also over several steps:
+--   ignore: list of name patterns, parameters or modules whose output units stay, or { one of these, side = "in", "out" or "both" };
+--   max_ratio: no group loses more than this share of what it had at first; min_units: every group keeps as many;
+--   round_to, rounding: kept counts become multiples ("down", "up", "nearest"); a group smaller than the multiple stays whole;
+--   measure: function(graph, inputs) -> milliseconds, for a target of latency (default: median of forward passes);
+--   steps, schedule: a pruner instead of a plan, see prune.Pruner: "linear", "cubic", "exponential", a list of shares of the way, or a
+--   function(step, steps) -> share. More than can go is refused with the most that can.
+-- @return plan: print it, plan:groups(), plan:ask(), plan:apply(), plan:undo(), plan:reached(), plan.macs, plan.params, plan.bytes; with steps: pruner
 -- @usage prune.structured(net, { 3, 32, 32 }, { criterion = prune.criterion.magnitude(), ratio = 0.5 }):apply()
+-- @usage print(prune.structured(net, { 1, 8, 8 }, { macs = 0.5, max_ratio = 0.8, round_to = 8, ignore = { net.conv1 } }))
 function structured.structured(net, shape, given)
-  local o = options.check("prune.structured", given, {
-    criterion = none, ratio = none, macs = none, params = none, scope = none, round_to = none, rounding = "down", ignore = none,
-    data = none, batches = 4, loss = none,
-  })
-  if o.scope ~= nil and o.scope ~= "local" and o.scope ~= "global" then
-    error(('prune.structured: scope is "local" or "global", got %s'):format(tostring(o.scope)), 2)
-  end
-  local criterion = o.criterion or require("prune.criterion").magnitude()
-  local traced = graph.graph(net, shape)
-  local before = {}
-  before.macs, before.macs_ptflops, before.params = traced:cost()
-  local target, amount = read_target(o, before)
-  local gathers = type(criterion) == "table" and criterion.needs_gradients and o.data
-  local gradients <close> = gathers and calibration.holding(net, calibration.gradients(net, o.data, o.batches, o.loss)) or nil -- luacheck: ignore
-  local groups, scores, names = {}, {}, {}
-  for _, group in ipairs(traced:groups()) do
-    if not is_ignored(group, o.ignore) then
-      local name, dim = name_of(group)
-      groups[#groups + 1] = group
-      names[#names + 1] = { name, dim }
-      scores[#scores + 1] = check_score(core.no_grad(criterion, group), group, name)
-    end
-  end
-  if #groups == 0 then error("prune.structured: the model has no group whose units can go (graph:notes() tells what is pinned)", 2) end
-  local is_global = o.scope == "global" or (o.scope == nil and target ~= "ratio")
-  local units, outcome = core.select(traced, { target = target, amount = amount, global = is_global, round_to = o.round_to,
-    rounding = o.rounding }, groups, scores)
-  return plans.new { graph = traced, net = net, groups = groups, names = names, units = units, before = before, macs = outcome.macs,
-    params = outcome.params, target = target, amount = amount }
+  local o = options.call(read, given)
+  if o.steps then return require("prune.pruner").new(net, shape, o, make) end
+  local plan = options.call(make, net, shape, o, { originals = {} }, function() return 1 end)
+  return plan
 end
 
 --- Check the contract of pruning: the pruned model computes what the ablated model computes (the same model with all entries of the removed
@@ -127,12 +191,7 @@ function structured.verify(net, plan, given)
   else
     error("prune.verify: the second argument must be a plan or a group, got " .. type(plan), 2)
   end
-  local inputs = {}
-  for i, input in ipairs(traced:inputs()) do
-    local sizes = table.move(input.shape, 2, #input.shape, 1, {})
-    inputs[i] = { shape = sizes, dtype = input.dtype, max = (traced:state().inputs or {})[i] and traced:state().inputs[i].max }
-  end
-  local output, gradient = core.verify(traced, units, graph.examples(inputs, o.batch), o.dtype, o.gradients)
+  local output, gradient = core.verify(traced, units, examples_of(traced, o.batch), o.dtype, o.gradients)
   local worst, tolerance = math.max(output, gradient), o.tolerance or (o.dtype == "f64" and 1e-10 or 1e-4)
   if worst > tolerance or worst ~= worst then
     error(("prune.verify: the pruned and the ablated model differ by %.3g (tolerance %.3g)"):format(worst, tolerance), 2)

@@ -14,7 +14,8 @@ end
 -- @param traced graph, before the removal
 -- @param units list of numbers: what is to go
 -- @param options { fold = false, true or "interior" }
--- @return function to call after the removal: it writes the new values and returns a list of what was done, each with a text
+-- @return function to call after the removal, with a function(tensor, value) that writes so that it can be taken back, or nil: it writes the new
+-- values and returns a list of what was done, each with a text
 function removal.prepare(traced, units, o)
   local small, report, changed = traced:copy(), {}, {}
   local tensors = {}
@@ -31,9 +32,10 @@ function removal.prepare(traced, units, o)
     end
   end
   small:remove_units(units)
-  return function()
+  return function(write)
+    write = write or function(tensor, value) tensor:copy(value) end
     for _, value in ipairs(traced:tensors()) do
-      if changed[value.name] then value.tensor:copy(tensors[value.name]) end
+      if changed[value.name] then write(value.tensor, tensors[value.name]) end
     end
     return report
   end
