@@ -58,6 +58,14 @@ function Entry:keep(what)
   return self
 end
 
+--- The numbers of the units that go, in the plan's graph.
+-- @return list of integers
+function Entry:units()
+  local all, list = self.group:units(), {}
+  for i, position in ipairs(self.positions) do list[i] = all[position] end
+  return list
+end
+
 --- The layers that the group's units touch.
 -- @return list of module paths, in the order of the model
 function Entry:layers()
@@ -84,16 +92,10 @@ end
 
 -- --- what a plan knows ----------------------------------------------------------------------------------------------
 
-local function units_of(entry)
-  local all, list = entry.group:units(), {}
-  for i, position in ipairs(entry.positions) do list[i] = all[position] end
-  return list
-end
-
 -- After a veto: which units go now, and what that costs.
 function Plan:_update()
   self.units = {}
-  for _, entry in ipairs(self.entries) do table.move(units_of(entry), 1, #entry.positions, #self.units + 1, self.units) end
+  for _, entry in ipairs(self.entries) do table.move(entry:units(), 1, #entry.positions, #self.units + 1, self.units) end
   table.sort(self.units)
   local outcome = core.outcomes(self.graph, { self.units })[1]
   self.macs, self.params, self.bytes, self.latency = outcome.macs, outcome.params, outcome.bytes, nil
@@ -165,7 +167,7 @@ end
 -- What each group saves when it alone goes.
 local function savings(self)
   local lists = { {} }
-  for i, entry in ipairs(self.entries) do lists[i + 1] = units_of(entry) end
+  for i, entry in ipairs(self.entries) do lists[i + 1] = entry:units() end
   return core.outcomes(self.graph, lists)
 end
 

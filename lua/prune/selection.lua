@@ -132,8 +132,8 @@ local function select_latency(where, traced, entries, how, o)
   end
   local total = 0
   for _, entry in ipairs(entries) do total = total + entry.most end
-  local low, high, least = -1, total, nil
-  least = try(high)
+  local low, high = -1, total
+  local least = try(high)
   if least > o.amount then
     error(("%s: the target of %.3f ms cannot be met: %.3f ms are left when all units go that may go"):format(where, o.amount, least), 0)
   end

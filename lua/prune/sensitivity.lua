@@ -56,17 +56,13 @@ end
 
 -- Units of a plan by group, and what the groups are called: the first parameter that makes the units, and all of them.
 local function describe(plan)
-  local chosen, list = {}, {}
-  for _, u in ipairs(plan.units) do chosen[u] = true end
-  for i, group in ipairs(plan.groups) do
-    local entry = { name = plan.names[i][1], dim = plan.names[i][2], count = group:count(), units = {}, makers = {} }
-    for _, u in ipairs(group:units()) do
-      if chosen[u] then entry.units[#entry.units + 1] = u end
-    end
-    for part in group:parts() do
+  local list = {}
+  for planned in plan:groups() do
+    local entry = { name = planned.name, dim = planned.dim, count = planned.count, units = planned:units(), makers = {} }
+    for _, part in ipairs(planned.parts) do
       if part.producer then entry.makers[#entry.makers + 1] = part.name end
     end
-    list[i] = entry
+    list[#list + 1] = entry
   end
   return list
 end
@@ -101,7 +97,7 @@ local function sensitivity(net, shape, given)
   local self = setmetatable({ ratios = ratios, groups = {}, has_metric = o.metric ~= nil, is_accuracy = o.metric == correct },
     Sensitivity)
   local guard <close> = core.no_grad() -- luacheck: ignore
-  local bar = progress.bar { total = #plans[1].groups * #ratios, label = "sensitivity", leave = false }
+  local bar = progress.bar { total = #plans[1].entries * #ratios, label = "sensitivity", leave = false }
   local over <close> = setmetatable({}, { __close = function() bar:done() end }) -- luacheck: ignore
   self.base = measure(plans[1].graph, batches, o, where)
   for i, plan in ipairs(plans) do

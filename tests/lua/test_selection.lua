@@ -351,7 +351,8 @@ T.test("every option is checked by name, type and range", function()
     [{ ratio = 0.5, round_to = 0 }] = "round_to", [{ ratio = 0.5, rounding = "nearst" }] = "did you mean 'nearest'",
     [{ ratio = 0.5, criterion = "magnitude" }] = "criterion must be a function", [{ ratio = 0.5, loss = 1 }] = "loss must be a function",
     [{ latency = 0.5, measure = 1 }] = "measure must be a function", [{ ratio = 0.5, steps = 0 }] = "steps must be an integer",
-    [{ ratio = 0.5, schedule = "linear" }] = "needs steps", [{ ratio = 0.5, allocation = 3 }] = "allocation is", [{ ratoi = 0.5 }] = "did you mean 'ratio'",
+    [{ ratio = 0.5, schedule = "linear" }] = "needs steps", [{ ratio = 0.5, allocation = 3 }] = "allocation is",
+    [{ ratoi = 0.5 }] = "did you mean 'ratio'",
     [{ ratio = 0.5, kinds = 3 }] = "kinds is a list", [{ ratio = 0.5, batches = 0 }] = "batches",
   } do
     T.raises(function() plan(net, options) end, message)
