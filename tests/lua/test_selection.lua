@@ -344,7 +344,8 @@ T.test("every option is checked by name, type and range", function()
   local net = small()
   for options, message in pairs {
     [{ ratio = -0.1 }] = "at least 0", [{ ratio = 1.5 }] = "0..1", [{ ratio = "half" }] = "must be a number", [{ ratio = 0 / 0 }] = "must be a number",
-    [{ ratio = true }] = "must be a number", [{ macs = 0 }] = "above 0", [{ macs = math.huge }] = "must be a number", [{ macs = 0.5, params = 0.5 }] = "not both",
+    [{ ratio = true }] = "must be a number", [{ macs = 0 }] = "above 0", [{ macs = math.huge }] = "must be a number",
+    [{ macs = 0.5, params = 0.5 }] = "not both",
     [{}] = "say how much", [{ ratio = 0.5, scope = "globl" }] = "did you mean 'global'", [{ ratio = 0.5, scope = 3 }] = "scope is",
     [{ ratio = 0.5, max_ratio = 2 }] = "max_ratio must be a number in 0..1", [{ ratio = 0.5, max_ratio = "1" }] = "max_ratio",
     [{ ratio = 0.5, min_units = 0 }] = "min_units must be an integer of at least 1", [{ ratio = 0.5, min_units = 1.5 }] = "min_units",
