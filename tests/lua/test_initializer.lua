@@ -76,4 +76,30 @@ T.test("wrong arguments are refused", function()
   T.equal(init.uniform(t, 5, 5):totable(), { 5, 5, 5 })
 end)
 
+T.test("skip leaves the layers that a function makes unfilled, also after an error; reset fills them", function()
+  local nn = prune.nn
+  prune.seed(4)
+  local expected = nn.Linear(3, 4).weight
+  prune.seed(4)
+  local layer, more = init.skip(function(...) return nn.Linear(3, 4), ... end, 5)
+  T.equal(more, 5)
+  layer:reset() -- took nothing from the generator until now
+  T.equal(layer.weight:equal(expected), true)
+  T.raises(function() init.skip(nn.Linear, "wide", 3) end, "must be a whole number")
+  T.equal(init.skipped(), false)
+  T.equal(init.skip(init.skipped), true)
+  T.raises(function() init.skip(3) end, "test_initializer.lua:%d+: nn.init.skip: the first argument must be a function, got number")
+end)
+
+T.test("He's rules follow the fan and the gain", function()
+  prune.seed(5)
+  local w = prune.empty { 60, 20, 3, 3 }
+  T.close(init.kaiming_normal(w):std():item(), math.sqrt(2 / 180), 2e-3)
+  T.close(init.kaiming_normal(w, { mode = "fan_out", gain = 1 }):std():item(), math.sqrt(1 / 540), 2e-3)
+  T.close(init.kaiming_uniform(w):amax():item(), math.sqrt(6 / 180), 1e-3)
+  T.close(init.kaiming_uniform(w, { mode = "fan_out", gain = 1 }):amin():item(), -math.sqrt(3 / 540), 1e-3)
+  T.raises(function() init.kaiming_normal(w, { mode = "fan" }) end, 'mode is "fan_in" or "fan_out", got fan')
+  T.raises(function() init.kaiming_uniform(w, { gain = "relu" }) end, "gain is a number, got string")
+end)
+
 T.done()

@@ -65,6 +65,7 @@ local function he(where, t, given)
     error(('%s: mode is "fan_in" or "fan_out", got %s'):format(where, tostring(o.mode)), 3)
   end
   local fan_in, fan_out = fans(t)
+  if type(o.gain) ~= "number" then error(("%s: gain is a number, got %s"):format(where, type(o.gain)), 3) end
   return o.gain, o.mode == "fan_out" and fan_out or fan_in
 end
 
@@ -116,6 +117,10 @@ local skipping = 0
 -- @return the results of f
 -- @usage local net = nn.init.skip(prune.models.vgg16, { classes = 10 })
 function initializer.skip(f, ...)
+  local meta = getmetatable(f)
+  if type(f) ~= "function" and not (type(meta) == "table" and meta.__call) then
+    error("nn.init.skip: the first argument must be a function, got " .. type(f), 2)
+  end
   skipping = skipping + 1
   local results = table.pack(pcall(f, ...))
   skipping = skipping - 1
@@ -130,6 +135,7 @@ function initializer.skipped() return skipping > 0 end
 --- Give a new layer its initial values, unless they are skipped: what constructors of layers call at their end.
 -- @param layer has a method reset
 function initializer.begin(layer)
+  if type(layer) ~= "table" or not layer.reset then error("nn.init.begin: the layer has no method reset", 2) end
   if skipping == 0 then layer:reset() end
 end
 
