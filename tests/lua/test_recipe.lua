@@ -1,0 +1,242 @@
+-- Recipes: stages do what their options say, a run that is stopped anywhere and started again ends with the same bits, and everything is
+-- checked before the first step.
+local prune = require "prune"
+local T = require "testing"
+
+local program = os.getenv "PRUNELUA" or arg[-1]
+local pid = assert(io.open "/proc/self/stat"):read "n"
+
+local function press_ctrl_c() assert(io.popen("kill -INT " .. pid)):close() end
+
+local function read(path)
+  local file <close> = assert(io.open(path, "rb"))
+  return file:read "a"
+end
+
+local function write(name, text)
+  local path = T.scratch(name)
+  local file <close> = assert(io.open(path, "w"))
+  file:write(text)
+  return path
+end
+
+local function exists(path)
+  local file = io.open(path)
+  if file then file:close() end
+  return file ~= nil
+end
+
+-- 3 batches an epoch. Something happens in step `stop` of all training steps: what `happens` does.
+local function steps(o)
+  local count = 0
+  local own = { apply = function()
+    count = count + 1
+    if o.stop == count then (o.happens or press_ctrl_c)() end
+  end }
+  local sgd = { "SGD", lr = 0.05, momentum = 0.9 }
+  return {
+    data = { "", batch = 32, limit = 96, threads = 1, augment = { crop_padding = 1 } }, model = { "cnn", width = 4 }, seed = 3, out = o.out,
+    stages = {
+      { "train", epochs = 2, optimizer = sgd, regularizer = own, snapshot = 2, schedule = { "cosine", epochs = 2 } },
+      { "prune", macs = 0.6, criterion = "taylor", scope = "global" },
+      { "batch_norm", batches = 2 },
+      { "tune", epochs = 1, optimizer = { "Adam", lr = 0.01 }, regularizer = own, distill = { teacher = "train", weight = 0.7 } },
+      { "mask", sparsity = 0.5, ignore = { "^fc" } },
+      { "tune", name = "sparse", epochs = 1, optimizer = sgd, regularizer = own, sparsity = { "rigl", every = 2, last = 6 },
+        loss = { "cross_entropy", label_smoothing = 0.1 } },
+    },
+  }
+end
+
+local function state_of(result)
+  local state = { random = { require("prune.core").random_state() } }
+  for name, p in result.net:named_parameters() do
+    state[name], state[name .. " mask"] = p:dense():totable(), p.mask and p.mask:totable()
+    for _, slot in ipairs(p:slots()) do state[name .. " " .. slot[1]] = slot[2]:totable() end
+  end
+  for name, b in result.net:named_buffers() do state[name] = b:totable() end
+  state.rows = result.rows
+  return state
+end
+
+local quiet = { quiet = true }
+local count = 0
+local function folder()
+  count = count + 1
+  return T.scratch("run" .. count)
+end
+
+-- What the mask stage ignores has no mask, so RigL is told by its options to leave it alone.
+local function recipe(o)
+  local given = steps(o)
+  given.stages[6].sparsity.ignore = { "^fc" }
+  return given
+end
+
+local straight = state_of(prune.recipe(recipe {}, quiet))
+
+T.test("the stages did what they say", function()
+  local names = {}
+  for i, row in ipairs(straight.rows) do names[i] = row.name end
+  T.equal(names, { "train", "prune", "batch_norm", "tune", "mask", "sparse" })
+  local rows = straight.rows
+  assert(rows[2].macs <= 0.6 * rows[1].macs, rows[2].macs / rows[1].macs)
+  T.equal(rows[6].macs, rows[2].macs)
+  assert(rows[4].sparsity < 0.01 and rows[5].sparsity > 0.3)
+  T.close(rows[6].sparsity, rows[5].sparsity, 1e-9) -- RigL keeps it
+end)
+
+T.test("writing files does not change the numbers; the last model is in final.h5; started again, nothing is done twice", function()
+  local out = folder()
+  T.equal(state_of(prune.recipe(recipe { out = out }, quiet)), straight)
+  local final = prune.load(out .. "/final.h5")
+  for name, p in final:named_parameters() do T.equal(p:dense():totable(), straight[name], name) end
+  local before = read(out .. "/final.h5")
+  local again = prune.recipe(recipe { out = out, stop = 1, happens = function() error "a step was taken" end }, quiet)
+  T.equal(state_of(again), straight)
+  T.equal(read(out .. "/final.h5"), before)
+  local rows = {}
+  for line in io.lines(out .. "/metrics.csv") do rows[#rows + 1] = line:match "^[^,]*,[^,]*" end
+  T.equal(rows, { "stage,epoch", "train,1", "train,2", "tune,1", "sparse,1" })
+end)
+
+T.test("stopped by Ctrl-C in any step and started again, it ends with the same bits", function()
+  for _, stop in ipairs { 1, 2, 3, 5, 7, 8, 10, 11 } do -- steps 6 and 9 are the last of their stages
+    local out = folder()
+    T.raises(function() prune.recipe(recipe { out = out, stop = stop }, quiet) end, "interrupted at a batch boundary")
+    T.equal(state_of(prune.recipe(recipe { out = out }, quiet)), straight, "stopped in step " .. stop)
+  end
+end)
+
+T.test("failing in any step and started again, it goes on from the latest checkpoint", function()
+  for stop = 2, 12, 3 do
+    local out = folder()
+    T.raises(function() prune.recipe(recipe { out = out, stop = stop, happens = function() error "power is out" end }, quiet) end,
+      "stage %d %(%a+ '%a+'%): .*power is out")
+    T.equal(state_of(prune.recipe(recipe { out = out }, quiet)), straight, "failed in step " .. stop)
+  end
+end)
+
+T.test("other options of a stage that was run are refused; more epochs are not, and what follows is done anew; restart begins again", function()
+  local out = folder()
+  prune.recipe(recipe { out = out }, quiet)
+  local other = recipe { out = out }
+  other.stages[2].macs = 0.5
+  T.raises(function() prune.recipe(other, quiet) end, "stage 2 %(prune 'prune'%) was run with other options: macs was 0.6, now 0.5")
+  other = recipe { out = out }
+  other.stages[4].distill.weight = 0.2
+  T.raises(function() prune.recipe(other, quiet) end, "stage 4 .*distill.weight was 0.7, now 0.2")
+  other = recipe { out = out }
+  other.data.batch = 16
+  T.raises(function() prune.recipe(other, quiet) end, "data.batch was 32, now 16")
+  other = recipe { out = out }
+  other.stages[1].epochs = 3
+  local longer = prune.recipe(other, quiet)
+  other.out = folder()
+  T.equal(state_of(longer), state_of(prune.recipe(other, quiet)))
+  other = recipe { out = out }
+  other.stages[2].macs = 0.5
+  prune.recipe(other, { quiet = true, restart = true })
+  T.equal(state_of(prune.recipe(recipe { out = out }, { quiet = true, restart = true })), straight)
+end)
+
+T.test("repeat runs stages several times, with names of their own; rewind goes back to the snapshot of the round or of before", function()
+  local sgd = { "SGD", lr = 0.05 }
+  local result = prune.recipe({ data = { "", limit = 128, threads = 1 }, model = { "cnn", width = 4 }, stages = {
+    { "train", epochs = 1, optimizer = sgd, snapshot = 0 },
+    { "repeat", times = 3, stages = { { "mask", amount = 0.5 }, { "rewind", to = "train" }, { "tune", epochs = 1, optimizer = sgd } } },
+  } }, quiet)
+  local names = {}
+  for i, row in ipairs(result.rows) do names[i] = row.name end
+  T.equal(names, { "train", "mask-1", "rewind-1", "tune-1", "mask-2", "rewind-2", "tune-2", "mask-3", "rewind-3", "tune-3" })
+  T.close(prune.mask.sparsity(result.net), 0.875, 1e-3)
+end)
+
+-- --- files and program ------------------------------------------------------------------------------------------------------
+
+local function run(command)
+  local pipe = assert(io.popen(("'%s' -m prune.recipe %s 2>&1"):format(program, command)))
+  local text = pipe:read "a"
+  local _, _, code = pipe:close()
+  return text, code
+end
+
+local text = [[
+local tuning = { "SGD", lr = 0.05 }
+return {
+  data = { "", batch = 32, limit = 96, threads = 1 }, model = { "cnn", width = 4 }, out = "%s",
+  stages = { { "train", epochs = 2, optimizer = tuning }, { "prune", ratio = 0.5 }, { "tune", epochs = 1, optimizer = tuning } },
+}
+]]
+
+T.test("as a program: --check checks, a run says what it does, the next one takes what is finished, --restart does not", function()
+  local out = folder()
+  local file = write("recipe.lua", text:format(out))
+  local said, code = run("'" .. file .. "' --check")
+  T.equal(code, 0)
+  assert(said:find "prune +%d+ +[%d,]+ " and not said:find "epoch" and not exists(out), said)
+  said, code = run("'" .. file .. "'")
+  T.equal(code, 0)
+  assert(said:find "stage 2/3: prune\n" and said:find "tune epoch 1/1" and exists(out .. "/final.h5"), said)
+  said = run("'" .. file .. "'")
+  assert(said:find "prune: was done" and not said:find "tune epoch", said)
+  said = run("'" .. file .. "' --restart")
+  assert(said:find "train epoch 2/2", said)
+  local elsewhere = folder()
+  run(("'%s' --out '%s'"):format(file, elsewhere))
+  assert(exists(elsewhere .. "/final.h5"))
+end)
+
+T.test("a recipe's file can do nothing but return a table", function()
+  for _, case in ipairs { { "os.execute 'true'", "attempt to index a nil value %(global 'os'%)" }, { "return 3", "must return a table" },
+    { "return {", "recipe" }, { "require 'prune'", "sees no functions of Lua" }, { "return { model = 'cnn', stages = {} }", "'stages' must be" } } do
+    local said, code = run("'" .. write("bad.lua", case[1]) .. "'")
+    T.equal(code, 1)
+    assert(said:find(case[2]) and not said:find "traceback", said)
+  end
+  local said, code = run ""
+  T.equal(code, 2)
+  assert(said:find "usage", said)
+  T.equal(select(2, run "--help"), 0)
+  T.equal(select(2, run "no_such_file.lua"), 1)
+end)
+
+-- --- what is refused ----------------------------------------------------------------------------------------------------
+
+T.test("every slip is found before the first step, with its stage, its option and the nearest spelling", function()
+  local function slip(change, pattern)
+    local given = recipe { stop = 1, happens = function() error "a step was taken" end }
+    change(given)
+    T.raises(function() prune.recipe(given, quiet) end, pattern)
+  end
+  slip(function(r) r.stagse = {} end, "there is no option 'stagse'; did you mean 'stages'")
+  slip(function(r) r.stages[4][1] = "tun" end, "stage 4: .*got tun; did you mean 'tune'")
+  slip(function(r) r.stages[3] = 5 end, "stage 3: a stage is a table with its kind in front")
+  slip(function(r) r.stages[6].name = nil end, "stage 6 %(tune 'tune'%): recipe: stage 4 %(tune 'tune'%) has the same name")
+  slip(function(r) r.stages[1].epoch = 3 end, "stage 1 %(train 'train'%): .*no option 'epoch'; did you mean 'epochs'")
+  slip(function(r) r.stages[1].epochs = "2" end, "stage 1 .*epochs must be an integer")
+  slip(function(r) r.stages[1].optimizer = { "SDG" } end, "optimizer: there is no 'SDG'; did you mean 'SGD'")
+  slip(function(r) r.stages[1].optimizer = nil end, "option 'optimizer' must be given")
+  slip(function(r) r.stages[1].optimizer = { "SGD", momentun = 1 } end, "did you mean 'momentum'")
+  slip(function(r) r.stages[1].schedule = { "cosin" } end, "did you mean 'cosine'")
+  slip(function(r) r.stages[6].loss = { "cross_entrop" } end, "loss: there is no 'cross_entrop'; did you mean 'cross_entropy'")
+  slip(function(r) r.stages[6].sparsity = { "rigel", last = 3 } end, "sparsity: there is no 'rigel'; did you mean 'rigl'")
+  slip(function(r) r.stages[6].sparsity.every = 0 end, "every must be a number of steps")
+  slip(function(r) r.stages[2].criterion = "tailor" end, "criterion: there is no 'tailor'; did you mean 'taylor'")
+  slip(function(r) r.stages[2].mac, r.stages[2].macs = 0.5, nil end, "stage 2 .*did you mean 'macs'")
+  slip(function(r) r.stages[2].steps = 3 end, "stage 2 .*is written as { \"repeat\"")
+  slip(function(r) r.stages[3].batch = 3 end, "stage 3 .*did you mean 'batches'")
+  slip(function(r) r.stages[4].distill.teacher = "trian" end, "'trian' is neither an earlier stage nor a file %(.h5%); did you mean 'train'")
+  slip(function(r) r.stages[4].distill.teacher = "sparse" end, "neither an earlier stage")
+  slip(function(r) r.stages[5].sparsity = 1.5 end, "stage 5 .*1.5")
+  slip(function(r) r.stages[5] = { "rewind", to = "trian" } end, "did you mean 'train'")
+  slip(function(r) r.stages[5] = { "repeat", times = 0, stages = { { "mask", amount = 0.1 } } } end, "times must be an integer of at least 1")
+  slip(function(r) r.model = { "cn" } end, "did you mean 'cnn'")
+  slip(function(r) r.model = nil end, "field 'model' must be given")
+  slip(function(r) r.data = { "", bach = 3 } end, "did you mean 'batch'")
+  slip(function(r) r.out = 3 end, "out is the path of a folder")
+  T.raises(function() prune.recipe(recipe {}, { quite = true }) end, "did you mean 'quiet'")
+  T.raises(function() prune.recipe(3) end, "a table or the path of a file")
+end)
+
+T.done()
