@@ -127,16 +127,17 @@ static pr_status chooser_make(chooser *c, pr_pruning *pruning, const double *sco
 
 /* --- one unit more ---------------------------------------------------------------------------------------------------------- */
 
+static int32_t multiple(const pr_selection *how, int32_t kept) {
+  int32_t k = how->round_to;
+  if (how->rounding == PR_ROUND_UP) return (kept + k - 1) / k * k;
+  if (how->rounding == PR_ROUND_NEAREST) return (kept + k / 2) / k * k;
+  return kept / k * k;
+}
+
 /* Units that go so that the rest is a multiple, when `gone` of a group should. */
 static int32_t rounded(const pr_selection *how, int32_t size, int32_t gone, int32_t most) {
-  int32_t kept = size - gone, k = how->round_to, least = size - most;
+  int32_t k = how->round_to, least = size - most, kept = multiple(how, size - gone);
   if (gone == 0) return 0;
-  if (how->rounding == PR_ROUND_UP)
-    kept = (kept + k - 1) / k * k;
-  else if (how->rounding == PR_ROUND_NEAREST)
-    kept = (kept + k / 2) / k * k;
-  else
-    kept = kept / k * k;
   if (kept < k) kept = k;
   if (kept < least) kept = (least + k - 1) / k * k;
   return kept >= size ? 0 : size - kept;
@@ -197,10 +198,18 @@ static int64_t want_of(const chooser *c, int pool) {
   return want;
 }
 
+/* Would a pool that is a single group keep less than one multiple? Then it stays whole. */
+static bool would_vanish(const chooser *c, int pool) {
+  int first = c->path[c->start[pool]].group;
+  return c->how->round_to > 1 && c->start[pool + 1] - c->start[pool] == size_of(c, first) &&
+         multiple(c->how, size_of(c, first) - c->group[first].want) == 0;
+}
+
 /* What each pool wants; from pool `first` on. `taken` of `wanted` in all. */
 static void take_counts(chooser *c, int first, int64_t *taken, int64_t *wanted) {
   for (int p = first; p < c->pools; p++) {
     int64_t want = want_of(c, p);
+    if (want == 0 || would_vanish(c, p)) continue;
     *wanted += want;
     *taken += take_up_to(c, c->start[p], c->start[p + 1], (int32_t)want);
   }

@@ -29,10 +29,11 @@ typedef struct pr_selection {
   pr_target target;
   double amount;        /* of all targets but COUNTS */
   int round_to;         /* kept counts become multiples of this (1: any number) */
-  pr_rounding rounding; /* of kept counts; a group smaller than the multiple stays whole */
+  pr_rounding rounding; /* of kept counts; see pr_contender */
 } pr_selection;
 
-/* A group that takes part: a whole scope. */
+/* A group that takes part: a whole scope. With round_to it keeps at least one multiple, or all of it where it
+ * has no more; and all of it where it is alone in its pool and what it wants would round to nothing. */
 typedef struct pr_contender {
   int scope;
   int pool;            /* groups with the same number are ranked together; -1: by itself, its `want` units go

@@ -157,7 +157,7 @@ end
 --   limits, also over several steps:
 --   ignore: list of name patterns, parameters or modules whose output units stay, or { one of these, side = "in", "out" or "both" };
 --   max_ratio: no group loses more than this share of what it had at first; min_units: every group keeps as many;
---   round_to, rounding: kept counts become multiples ("down", "up", "nearest"); a group smaller than the multiple stays whole;
+--   round_to, rounding: kept counts become multiples ("down", "up", "nearest"); a group of which that leaves none stays whole;
 --   measure: function(graph, inputs) -> milliseconds, for a target of latency (default: median of forward passes);
 --   steps, schedule: a pruner instead of a plan, see prune.Pruner: "linear", "cubic", "exponential", a list of shares of the way, or a
 --   function(step, steps) -> share. More than can go is refused with the most that can.

@@ -232,7 +232,8 @@ T.test("round_to: kept counts are multiples, rounded as said, within the limits;
   T.equal(left("up", 0.3, 8), { 16, 32, 56 })
   T.equal(left("nearest", 0.3, 8), { 16, 32, 56 })
   T.equal(left("nearest", 0.5, 8), { 8, 24, 40 }) -- 10, 20, 40: halves up
-  T.equal(left("down", 0.3, 32), { 20, 32, 32 })
+  T.equal(left("down", 0.3, 32), { 20, 40, 32 }) -- 28 would become 0
+  T.equal(left("nearest", 0.3, 32), { 20, 32, 64 })
   T.equal(left("down", 0.3, 8, { max_ratio = 0.35 }), { 16, 32, 56 })
   local made = plan(small(20), { macs = 0.5, round_to = 8, rounding = "nearest" })
   assert(made.macs <= 0.5 * made.before.macs)
