@@ -97,6 +97,16 @@ pr_status prP_solve(double *a, int64_t n, double *b) {
   return PR_OK;
 }
 
+pr_status prP_solve_columns(double *a, int64_t n, double *b, int64_t columns) {
+  PR_TRY(factor(a, n));
+  if (n == 0 || columns == 0) return PR_OK;
+  if (columns > INT32_MAX) return pr_fail(PR_ERR_ARGUMENT, "%lld columns are too many", (long long)columns);
+  for (int half = 0; half < 2; half++) /* u^T first, then u */
+    cblas_dtrsm(CblasRowMajor, CblasLeft, CblasUpper, half ? CblasNoTrans : CblasTrans, CblasNonUnit, (int)n,
+                (int)columns, 1, a, (int)n, b, (int)columns);
+  return PR_OK;
+}
+
 void prP_damp(double *a, int64_t n, double share) {
   double mean = 0;
   for (int64_t i = 0; i < n; i++) mean += a[i * n + i] / (double)n;

@@ -21,6 +21,9 @@ pr_status prP_cholesky_of_inverse(double *a, int64_t n);
 /* The solution x of a x = b, into b. */
 pr_status prP_solve(double *a, int64_t n, double *b);
 
+/* The same for b [n, columns], row-major. */
+pr_status prP_solve_columns(double *a, int64_t n, double *b, int64_t columns);
+
 /* Add `share` of the mean of the diagonal to the diagonal. Entries of it that are 0 stand for inputs that
  * never were anything else; they become the mean itself, and 1 where all are 0. */
 void prP_damp(double *a, int64_t n, double share);

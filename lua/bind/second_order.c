@@ -56,7 +56,33 @@ static int obs_update(lua_State *L) {
   return 1;
 }
 
+/* solve(a, b): a x = b for a symmetric positive definite [n, n] and b [n, columns], both f64 -> x. Neither is
+ * changed. */
+static int solve(lua_State *L) {
+  const pr_tensor *a = bind_check_tensor(L, 1), *b = bind_check_tensor(L, 2);
+  char left[PR_SHAPE_TEXT], right[PR_SHAPE_TEXT];
+  if (a->dim != 2 || b->dim != 2 || a->shape[0] != a->shape[1] || a->shape[0] != b->shape[0] ||
+      a->dtype != PR_F64 || b->dtype != PR_F64)
+    return bind_error(L, "solve: a square matrix and columns of its height are needed in f64, got %s and %s",
+                      pr_shape_text(a, left), pr_shape_text(b, right));
+  pr_tensor **slot = bind_slot(L);
+  bind_fill(L, slot, pr_clone(b));
+  pr_tensor *x = bind_check_tensor(L, -1), *own = pr_clone(a);
+  if (!own) return bind_raise(L);
+  pr_status status = pr_is_contiguous(own) && pr_is_contiguous(x)
+                         ? prP_solve_columns(prT_data(own), a->shape[0], prT_data(x), x->shape[1])
+                         : pr_fail(PR_ERR_ARGUMENT, "solve: the matrices must be contiguous");
+  pr_release(own);
+  bind_check(L, status);
+  return 1;
+}
+
 const luaL_Reg bind_second_order_functions[] = {
-  { "gram_add", gram_add },     { "sparsegpt", sparsegpt },   { "fisher_add", fisher_add },
-  { "obs_scores", obs_scores }, { "obs_update", obs_update }, { NULL, NULL },
+  { "gram_add", gram_add },
+  { "sparsegpt", sparsegpt },
+  { "fisher_add", fisher_add },
+  { "obs_scores", obs_scores },
+  { "obs_update", obs_update },
+  { "solve", solve },
+  { NULL, NULL },
 };

@@ -225,19 +225,24 @@ Plan.__tostring = function(self) return self.text or text_of(self) end
 --   fold: true puts the constant that a removed channel gives without its weights, act(bias) or behind a batch norm act(beta), into the
 --   bias of the layers that read it, or into the running mean of the batch norm behind them: the output of the model does not change
 --   where the channel was constant already. Where padding brings zeros that cannot be exact and is left out; fold = "interior" then takes the
---   constant of the middle. plan.repairs and the printed plan tell what was done and what could not be;
+--   constant of the middle;
+--   reconstruct: { data =, batches = 4, ridge = 1e-4, positions = nil } fits the layers that lose inputs anew, one after the other, so that on these data
+--   they give what they gave in the whole model (least squares, He et al. 2017); ridge: penalty on the change of the weights, relative to
+--   the mean square of the inputs; positions: so many windows of each image, at random (all).
+--   plan.repairs and the printed plan tell what was done and what could not be;
 --   undo: true (default) keeps what is there now, so that plan:undo() can put it back: the memory of all parameters that change, with gradients and
 --   optimiser state, until the plan is collected; false keeps nothing
 -- @return the plan
--- @usage prune.structured(net, { 3, 32, 32 }, { ratio = 0.5 }):apply { fold = true }
+-- @usage prune.structured(net, { 3, 32, 32 }, { ratio = 0.5 }):apply { fold = true, reconstruct = { data = train, batches = 8 } }
 function Plan:apply(given)
-  local o = options.check("plan:apply", given, { fold = false, undo = true })
+  local o = options.check("plan:apply", given, { fold = false, reconstruct = options.none, undo = true })
   if type(o.fold) ~= "boolean" and o.fold ~= "interior" then
     error(('plan:apply: fold is true, false or "interior", got %s'):format(tostring(o.fold)), 2)
   end
   if type(o.undo) ~= "boolean" then error(("plan:apply: undo is true or false, got %s"):format(tostring(o.undo)), 2) end
   check_open(self, "plan:apply")
-  local repaired = o.fold and require("prune.repair.removal").prepare(self.graph, self.units, o)
+  if o.reconstruct ~= nil then o.reconstruct = require("prune.repair.reconstruct").read(o.reconstruct) end
+  local repaired = (o.fold or o.reconstruct) and require("prune.repair.removal").prepare(self.graph, self.units, o)
   local text = text_of(self)
   local removal, step = self.graph:remove_units(self.units, self.graph:state().replay, o.undo,
     { criterion = self.criterion, asked = self.target and target.text(self.target, self.amount, self.base[self.target]) })

@@ -1,4 +1,5 @@
--- What mends a model after pruning: statistics measured anew, constants of removed channels folded into the next layer.
+-- What mends a model after pruning: statistics measured anew, constants of removed channels
+-- folded into the next layer, layers fitted anew to what they gave.
 local T = require "testing"
 local prune = require "prune"
 local nn, F = prune.nn, prune.nn.functional
@@ -267,6 +268,107 @@ T.test("fold: random numbers, and everything when the removal fails, stay as the
   local bias, weight = fixed.b.bias:clone(), fixed.a.weight:clone()
   T.raises(function() prune.structured(fixed, { 4 }, { ratio = 0.5 }):apply { fold = true } end, "six or nothing")
   T.equal(fixed.b.bias:equal(bias) and fixed.a.weight:equal(weight), true)
+end)
+
+-- --- reconstruction ---------------------------------------------------------------------------------------------------
+
+local function rebuild(net, x, ratio, chosen, o)
+  net:eval()
+  return prune.structured(net, x, { criterion = first(chosen), ratio = ratio }):apply { reconstruct = o }
+end
+
+T.test("reconstruct: exact where the removed channel is a combination of those that stay: convolution in 1-D and 2-D, groups, tokens", function()
+  prune.seed(21)
+  local Grouped = nn.module("Grouped", function(self)
+    self.a, self.b = nn.Conv2d(2, 8, 3), nn.Conv2d(8, 6, 3, { groups = 2, stride = 2, padding = 1 })
+  end)
+  function Grouped:forward(x) return self.b(F.relu(self.a(x))) end
+  local cases = {
+    { nn.Sequential(nn.Conv2d(2, 4, 3), nn.ReLU(), nn.Conv2d(4, 3, 3, { padding = 1, dilation = 2 })), { 6, 2, 7, 6 }, "0.weight", { 3 } },
+    { nn.Sequential(nn.Conv1d(2, 4, 3), nn.ReLU(), nn.Conv1d(4, 3, 3, { padding = 1, stride = 2, bias = false })), { 9, 2, 12 }, "0.weight", { 3 } },
+    { nn.Sequential(nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 3)), { 4, 6, 5 }, "0.weight", { 3 } },
+    { Grouped(), { 6, 2, 9, 9 }, "a.weight", { 3, 7 } }, -- position 3 of both groups
+  }
+  for _, case in ipairs(cases) do
+    local net, x, name, gone = case[1]:to "f64", prune.randn(case[2]):to "f64", case[3], case[4]
+    local weight = net:parameter(name)
+    local bias = net:parameter((name:gsub("weight", "bias")))
+    prune.no_grad(function()
+      for _, k in ipairs(gone) do weight[k], bias[k] = weight[k - 1] * 2.5, bias[k - 1]:item() * 2.5 end -- the ReLU passes a factor on
+    end)
+    local want = net(x)
+    local plan = rebuild(net, x, 0.25, { [name] = { 3 } }, { data = { x }, ridge = 1e-13 })
+    T.equal(weight:size(1), net._type == "Grouped" and 6 or 3)
+    T.close(net(x), want, 1e-8, name)
+    T.close(plan.repairs[1].after, 0, 1e-15)
+    assert(plan.repairs[1].before > 1e-3)
+  end
+end)
+
+T.test("reconstruct: what comes out solves the least squares; on the calibration data no layer is worse than without, for any ridge", function()
+  prune.seed(22)
+  local net = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 2)):to "f64"
+  local x = prune.randn({ 40, 4 }):to "f64"
+  local whole, plain = net:clone():eval(), net:clone()
+  local gone = { ["0.weight"] = { 2, 5 }, ["2.weight"] = { 4 } }
+  rebuild(net, x, 0.34, gone, { data = { x:narrow(1, 1, 25), x:narrow(1, 26, 15) }, ridge = 1e-12 })
+  -- no gradient is left in the last layer: its error stands at right angles to its inputs
+  local hidden = F.tanh(net[3](F.tanh(net[1](x))))
+  local missing = whole(x) - net(x)
+  T.close(hidden:transpose(1, 2):matmul(missing):abs():amax():item(), 0, 1e-8)
+  T.close(missing:sum { 1 }:abs():amax():item(), 0, 1e-8)
+  prune.structured(plain, x, { criterion = first(gone), ratio = 0.34 }):apply()
+  local function error_of(model) return (model:eval()(x) - whole(x)):square():sum():item() end
+  assert(error_of(net) < 0.5 * error_of(plain), ("%g, without %g"):format(error_of(net), error_of(plain)))
+  for _, ridge in ipairs { 1e-6, 1e-2, 1, 100 } do
+    local other = whole:clone()
+    local plan = rebuild(other, x, 0.34, gone, { data = { x }, ridge = ridge })
+    for _, line in ipairs(plan.repairs) do assert(line.after <= line.before, line.text) end
+  end
+end)
+
+T.test("reconstruct: digits without training; folding and reconstruction together; windows at random", function()
+  prune.seed(23)
+  local train, test = prune.data.load("", { batch = 64, threads = 0 })
+  local net = prune.models.cnn { classes = 10, channels = 1, width = 8 }
+  prune.Trainer(net, { optimizer = prune.optim.Adam(net, { lr = 3e-3 }), quiet = true }):fit(train, { epochs = 3 })
+  local function accuracy(options)
+    local copy, right, seen = net:clone():eval(), 0, 0
+    local plan = prune.structured(copy, train.shape, { ratio = 0.5 }):apply(options)
+    prune.no_grad(function()
+      for x, y in test:batches() do right, seen = right + F.accuracy(copy(x), y) * y:size(1), seen + y:size(1) end
+    end)
+    return right / seen, plan
+  end
+  local plain = accuracy()
+  local repaired, plan = accuracy { fold = true, reconstruct = { data = train, batches = 6 } }
+  assert(repaired > plain + 0.2, ("%g, without %g"):format(repaired, plain))
+  assert(tostring(plan):find "reconstructed: 'conv3': error of its output [%d.]+%% %-> [%d.]+%%", tostring(plan))
+  assert(accuracy { reconstruct = { data = train, batches = 6, positions = 4 } } > plain + 0.2)
+end)
+
+T.test("reconstruct: what cannot be fitted is told; bad options and failing data change nothing", function()
+  prune.seed(24)
+  local net = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 2))
+  prune.mask.l1_unstructured(net[3].weight, { amount = 0.5 })
+  local x = prune.randn { 8, 4 }
+  local weight = net[5].weight:clone()
+  local function refuses(o, pattern)
+    T.raises(function() prune.structured(net, { 4 }, { ratio = 0.5 }):apply { reconstruct = o } end, pattern)
+    T.equal(net[5].weight:equal(weight), true)
+    T.equal(net[1].weight:size(1), 6)
+  end
+  refuses(true, "must be a table { data = ... }, got boolean")
+  refuses({}, "data is needed")
+  refuses({ data = { x }, ridge = 0 }, "ridge must be a number above 0")
+  refuses({ data = { x }, rigde = 1 }, "did you mean 'ridge'")
+  refuses({ data = { x }, positions = 0 }, "positions must be an integer")
+  refuses({ data = {} }, "an empty table")
+  refuses({ data = { batches = function() return function() error "the disk is gone" end end } }, "the disk is gone")
+  refuses({ data = { prune.randn { 3, 5 } } }, "input 1 has shape %[3, 5%]")
+  refuses({ data = { prune.full({ 3, 4 }, 0 / 0) } }, "positive definite")
+  local plan = prune.structured(net, { 4 }, { ratio = 0.5 }):apply { reconstruct = { data = { x } } }
+  assert(tostring(plan):find("not reconstructed: '2': its weight is masked", 1, true), tostring(plan))
 end)
 
 T.done()

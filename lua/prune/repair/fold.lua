@@ -181,8 +181,11 @@ local function target_of(s, node)
   if norm and norm.op == "batch_norm" and norm.inputs[4] then return norm.inputs[4], -1, "running mean" end
 end
 
--- Layers that lose inputs, and what they lose.
-local function consumers(s, kept)
+--- Layers that lose inputs.
+-- @param s surgery of a graph
+-- @param kept of the graph, for the units that go
+-- @return list of nodes
+function fold.consumers(s, kept)
   local list = {}
   for _, node in ipairs(s.nodes) do
     local axis = summed_axis(node)
@@ -203,7 +206,7 @@ end
 function fold.plan(traced, units, o)
   local s = surgery.open(traced)
   local kept, flags = traced:kept(units), flags_of(traced)
-  local nodes = consumers(s, kept)
+  local nodes = fold.consumers(s, kept)
   local varying = traced:kept(varying_units(s, traced, units, kept, flags))
   local targets = {}
   for _, node in ipairs(nodes) do targets[node] = table.pack(target_of(s, node)) end -- before anything is changed
