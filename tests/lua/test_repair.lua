@@ -371,4 +371,15 @@ T.test("reconstruct: what cannot be fitted is told; bad options and failing data
   assert(tostring(plan):find("not reconstructed: '2': its weight is masked", 1, true), tostring(plan))
 end)
 
+T.test("plan:undo takes the repairs back with the removal", function()
+  prune.seed(25)
+  local net = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 2))
+  local before = {}
+  for name, t in pairs(net:state_dict()) do before[name] = t:clone() end
+  local plan = prune.structured(net, { 4 }, { ratio = 0.5 }):apply { fold = true, reconstruct = { data = { prune.randn { 8, 4 } } } }
+  assert(#plan.repairs == 4 and not net[5].bias:equal(before["4.bias"]))
+  plan:undo()
+  for name, t in pairs(net:state_dict()) do T.equal(t:equal(before[name]), true, name) end
+end)
+
 T.done()
