@@ -217,7 +217,7 @@ static pr_status score_units(pr_pruning *pruning, double *score, int *scope, int
   for (int s = 0; magnitude && s < pruning->units.scopes; s++) {
     pr_group *group = pr_group_scope(pruning, s);
     double *of_group = group ? calloc((size_t)group->size, sizeof *of_group) : NULL;
-    pr_status status = of_group ? magnitude->score(group, args, of_group) : PR_ERR_MEMORY;
+    pr_status status = of_group ? magnitude->score(group, args, NULL, of_group) : PR_ERR_MEMORY;
     for (int32_t u = 0; !status && u < group->size; u++) score[group->unit[u]] = of_group[u];
     free(of_group);
     pr_group_free(group);

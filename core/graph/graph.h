@@ -112,6 +112,15 @@ pr_status pr_graph_dot(const pr_graph *graph, void (*put)(void *ctx, const char 
  * references. */
 pr_status pr_graph_run(const pr_graph *graph, pr_tensor *const *inputs, bool training, pr_tensor **outputs);
 
+/* The same, watched: before a node reads an input, `reads` is told and may put another tensor in its place (a
+ * new reference, which the run releases). */
+typedef struct pr_graph_watch {
+  void *ctx;
+  pr_status (*reads)(void *ctx, int node, int input, pr_tensor **value);
+} pr_graph_watch;
+pr_status pr_graph_run_watched(const pr_graph *graph, pr_tensor *const *inputs, bool training,
+                               const pr_graph_watch *watch, pr_tensor **outputs);
+
 /* A node's arguments for a batch size and mode (training < 0: as recorded); freed with pr_args_free. */
 pr_status prG_node_args(const pr_graph *graph, const pr_graph_node *node, int64_t batch, int training,
                         pr_arg args[PR_MAX_ARGS]);

@@ -24,15 +24,23 @@ pr_status prG_node_args(const pr_graph *graph, const pr_graph_node *node, int64_
 
 enum { FEW = 16 };
 
+static pr_status show_inputs(const pr_graph *graph, const pr_graph_node *node, const pr_graph_watch *watch,
+                             pr_tensor **in) {
+  for (int i = 0; i < node->n_in && watch; i++)
+    if (in[i]) PR_TRY(watch->reads(watch->ctx, (int)(node - graph->nodes), i, &in[i]));
+  return PR_OK;
+}
+
 static pr_status run_node(const pr_graph *graph, const pr_graph_node *node, int64_t batch, int training,
-                          pr_tensor **values) {
+                          const pr_graph_watch *watch, pr_tensor **values) {
   pr_tensor *few[2 * FEW], **room = few;
   int total = node->n_in + node->n_out, n_out = node->n_out;
   if (total > 2 * FEW && !(room = PRB_ARRAY(pr_tensor *, total))) return PR_ERR_MEMORY;
   pr_tensor **in = room, **out = room + node->n_in;
   pr_arg args[PR_MAX_ARGS];
   for (int i = 0; i < node->n_in; i++) in[i] = node->in[i] < 0 ? NULL : values[node->in[i]];
-  pr_status status = prG_node_args(graph, node, batch, training, args);
+  pr_status status = show_inputs(graph, node, watch, in);
+  if (!status) status = prG_node_args(graph, node, batch, training, args);
   if (!status) {
     int depth = pr_scope_enter(node->path, node->type);
     status = pr_apply(node->op, args, in, node->n_in, out, &n_out);
@@ -40,6 +48,8 @@ static pr_status run_node(const pr_graph *graph, const pr_graph_node *node, int6
     pr_args_free(args);
   }
   for (int k = 0; k < n_out && !status; k++) values[node->out[k]] = out[k]; /* hidden outputs stay NULL */
+  for (int i = 0; i < node->n_in; i++)
+    if (in[i] && in[i] != values[node->in[i]]) pr_release(in[i]); /* what a watch put there */
   if (room != few) PRB_ARRAY_FREE(room, total);
   return status;
 }
@@ -85,6 +95,11 @@ static pr_status check_inputs(const pr_graph *graph, pr_tensor *const *inputs, i
 }
 
 pr_status pr_graph_run(const pr_graph *graph, pr_tensor *const *inputs, bool training, pr_tensor **outputs) {
+  return pr_graph_run_watched(graph, inputs, training, NULL, outputs);
+}
+
+pr_status pr_graph_run_watched(const pr_graph *graph, pr_tensor *const *inputs, bool training,
+                               const pr_graph_watch *watch, pr_tensor **outputs) {
   int64_t batch;
   PR_TRY(check_inputs(graph, inputs, &batch));
   pr_tensor **values = PRB_ARRAY(pr_tensor *, graph->n_values);
@@ -96,7 +111,7 @@ pr_status pr_graph_run(const pr_graph *graph, pr_tensor *const *inputs, bool tra
     for (int i = 0; i < graph->n_inputs; i++) values[graph->inputs[i]] = inputs[i];
   }
   for (int n = 0; n < graph->n_nodes && !status; n++) {
-    status = run_node(graph, &graph->nodes[n], batch, training, values);
+    status = run_node(graph, &graph->nodes[n], batch, training, watch, values);
     if (!status) drop_finished(graph, n, last, values);
   }
   for (int k = 0; k < graph->n_outputs && !status; k++) outputs[k] = pr_retain(values[graph->outputs[k]]);

@@ -1,8 +1,10 @@
-/* criterion.c - putting parts together. */
+/* criterion.c - from terms of weights to scores of units: parts, reductions, normalisers. */
 #include "prune/criterion.h"
 
 #include "autograd/parameter.h"
 #include "base/memory.h"
+#include "base/thread.h"
+#include "prune/position_sums.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -24,15 +26,14 @@ const pr_criterion *pr_criterion_find(const char *name) {
 }
 
 /* The role shows in the name of the input that the first operator to read the parameter gives it. */
-prP_role prP_part_role(const pr_pruning *pruning, const pr_part *part) {
-  const pr_graph *graph = pruning->graph;
-  const pr_graph_value *value = &graph->values[part->value];
+static prP_role find_role(const pr_graph *graph, int v) {
+  const pr_graph_value *value = &graph->values[v];
   if (value->kind != PR_VALUE_PARAMETER || value->is_buffer) return PRP_BUFFER;
   for (int n = 0; n < graph->n_nodes; n++) {
     const pr_graph_node *node = &graph->nodes[n];
     for (int i = 0; i < node->n_in; i++) {
       char name[32];
-      if (node->in[i] != part->value) continue;
+      if (node->in[i] != v) continue;
       prO_input_name(node->op, i, name);
       if (strncmp(name, "bias", 4) == 0) return PRP_BIAS;
       return strstr(node->op->name, "_norm") ? PRP_SCALE : PRP_WEIGHT;
@@ -41,58 +42,89 @@ prP_role prP_part_role(const pr_pruning *pruning, const pr_part *part) {
   return PRP_WEIGHT;
 }
 
+prP_role prP_role_of(const pr_pruning *pruning, int value) {
+  unsigned char *known = &pruning->role[value];
+  if (*known == PRP_UNKNOWN) *known = (unsigned char)find_role(pruning->graph, value);
+  return (prP_role)*known;
+}
+
 /* --- one part --------------------------------------------------------------------------------------------------------------- */
 
-static double *to_rows(const pr_group *group, const pr_part *part, const pr_tensor *source,
-                       int64_t *columns) {
-  pr_tensor *rows = pr_part_rows(group, part, source);
-  if (!rows) return NULL;
-  *columns = rows->shape[1];
-  double *values = PRB_ARRAY(double, pr_numel(rows));
-  if (values && prT_to_doubles(rows, values)) PRB_ARRAY_FREE(values, pr_numel(rows));
-  pr_release(rows);
-  return values;
+/* The tensor that goes with a parameter: gathered, or what the parameter itself has. */
+static pr_tensor *companion(const pr_group *group, const pr_part *part, const prP_scoring *how) {
+  const pr_graph *graph = group->pruning->graph;
+  pr_tensor *t = graph->values[part->value].tensor, *found = NULL;
+  const char *name = prG_value_name(graph, part->value);
+  if (how->statistics) {
+    found = how->statistics->tensor[part->value];
+    if (!found) pr_fail(PR_ERR_STATE, "the %s of '%s' were not gathered", pr_need_names[how->needs], name);
+  } else if (how->needs == PR_NEED_GRADIENTS) {
+    found = t->grad;
+    if (!found)
+      pr_fail(PR_ERR_STATE,
+              "'%s' has no gradient; this criterion needs a backward pass first (option data, or "
+              "loss:backward())",
+              name);
+  } else if (how->needs == PR_NEED_MOVEMENT) {
+    found = pr_parameter_slot(t, "movement", false);
+    if (!found)
+      pr_fail(PR_ERR_STATE,
+              "'%s' has no movement; let the criterion watch the training (criterion:apply(net) between "
+              "backward and step), or give option data",
+              name);
+  } else {
+    pr_fail(PR_ERR_STATE, "this criterion needs data: give option data (and batches, loss)");
+  }
+  return found;
+}
+
+static pr_status score_rows(const pr_group *group, const pr_part *part, const prP_scoring *how,
+                            const pr_tensor *value, double *score) {
+  pr_tensor *rows = pr_part_rows(group, part, value), *wide = rows ? pr_to_dtype(rows, PR_F64) : NULL;
+  pr_status status = wide ? how->rows(wide, score) : PR_ERR_MEMORY;
+  pr_release(rows), pr_release(wide);
+  return status;
 }
 
 static pr_status score_part(const pr_group *group, const pr_part *part, const prP_scoring *how,
                             double *score) {
-  pr_tensor *t = group->pruning->graph->values[part->value].tensor, *value = pr_parameter_value(t);
-  int64_t columns = 0;
+  pr_tensor *value = pr_parameter_value(group->pruning->graph->values[part->value].tensor), *with = NULL;
   if (!value) return pr_error_last()->code;
-  if (how->gradients && !t->grad)
-    return pr_fail(
-        PR_ERR_STATE,
-        "'%s' has no gradient; this criterion needs a backward pass first (option data, or loss:backward())",
-        prG_value_name(group->pruning->graph, part->value));
-  double *w = to_rows(group, part, value, &columns),
-         *g = how->gradients && w ? to_rows(group, part, t->grad, &columns) : NULL;
-  size_t count = (size_t)group->size * (size_t)columns;
-  pr_status status = w && (g || !how->gradients) ? PR_OK : PR_ERR_MEMORY;
-  for (int32_t u = 0; u < group->size && !status; u++)
-    score[u] = how->row(w + u * columns, g ? g + u * columns : NULL, columns, how->p);
-  PRB_ARRAY_FREE(w, count);
-  PRB_ARRAY_FREE(g, count);
+  if (how->rows) return score_rows(group, part, how, value, score);
+  if (how->needs != PR_NEED_NOTHING && !(with = companion(group, part, how))) return pr_error_last()->code;
+  int64_t size = value->shape[part->axis];
+  double *sum = PRB_ARRAY(double, size);
+  pr_status status =
+      sum ? prP_position_sums(value, with, part->axis, how->terms, how->p, sum) : PR_ERR_MEMORY;
+  for (int32_t u = 0; u < group->size && !status; u++) {
+    score[u] = 0;
+    for (int64_t m = part->start[u]; m < part->start[u + 1]; m++) score[u] += sum[part->position[m]];
+    if (how->absolute) score[u] = fabs(score[u]);
+  }
+  PRB_ARRAY_FREE(sum, size);
   return status;
 }
 
 /* --- all parts ---------------------------------------------------------------------------------------------------------------- */
 
-enum { SUM, MEAN, MAX, PROD, FIRST, LAST };
+enum { REDUCTION, NORMALIZER }; /* of PRP_OPTIONS */
 
 static void reduce(int reduction, int parts_before, double *total, const double *score, int32_t n) {
   for (int32_t u = 0; u < n; u++) {
-    if (parts_before == 0 || reduction == LAST)
+    if (parts_before == 0 || reduction == PRP_LAST)
       total[u] = score[u];
-    else if (reduction == MAX)
+    else if (reduction == PRP_MAX)
       total[u] = fmax(total[u], score[u]);
-    else if (reduction == PROD)
+    else if (reduction == PRP_PROD)
       total[u] *= score[u];
-    else if (reduction != FIRST)
+    else if (reduction != PRP_FIRST)
       total[u] += score[u];
   }
 }
 
-static bool counts(const prP_scoring *how, prP_role role) {
+static bool counts(const prP_scoring *how, const pr_part *part, prP_role role) {
+  if (role == PRP_WEIGHT && ((how->producers && !part->producer) || (how->consumers && !part->consumer)))
+    return false;
   return (role == PRP_WEIGHT && how->weights) || (role == PRP_SCALE && how->scales) ||
          (role == PRP_BIAS && how->biases);
 }
@@ -127,56 +159,67 @@ static pr_status lamp(double *score, int32_t n) {
   return PR_OK;
 }
 
-static pr_status median(const double *score, int32_t n, double *value) {
+static pr_status quantile(const double *score, int32_t n, double q, double *value) {
+  if (!(q >= 0 && q <= 1)) return pr_fail(PR_ERR_ARGUMENT, "quantile must be in 0..1, got %g", q);
   double *sorted = PRB_ARRAY(double, n);
   if (!sorted) return PR_ERR_MEMORY;
   memcpy(sorted, score, (size_t)n * sizeof *sorted);
   qsort(sorted, (size_t)n, sizeof *sorted, compare);
-  *value = sorted[(int32_t)(0.5 * n) < n ? (int32_t)(0.5 * n) : n - 1];
+  int32_t at = (int32_t)(q * n);
+  *value = sorted[at < n ? at : n - 1];
   PRB_ARRAY_FREE(sorted, n);
   return PR_OK;
 }
 
-enum { NONE, BY_SUM, BY_MEAN, BY_MAX, MINMAX, GAUSSIAN, QUANTILE, LAMP };
-
-static pr_status normalize(int normalizer, double *score, int32_t n) {
+pr_status prP_normalize(const pr_arg *options, double *score, int32_t n) {
+  int normalizer = (int)options[0].integer;
   double sum = 0, least = HUGE_VAL, most = -HUGE_VAL, square = 0, shift = 0, scale = 1;
-  if (n == 0 || normalizer == NONE) return PR_OK;
-  if (normalizer == LAMP) return lamp(score, n);
+  for (int32_t u = 0; u < n; u++)
+    if (!isfinite(score[u]))
+      return pr_fail(PR_ERR_STATE,
+                     "the score of unit %lld is %s: its weights, or what data tell of them, are not finite",
+                     PR_INDEX(u), isnan(score[u]) ? "NaN" : "infinite");
+  if (n == 0 || normalizer == PRP_AS_IT_IS) return PR_OK;
+  if (normalizer == PRP_LAMP) return lamp(score, n);
   for (int32_t u = 0; u < n; u++) sum += score[u], least = fmin(least, score[u]), most = fmax(most, score[u]);
   double mean = sum / n;
   for (int32_t u = 0; u < n; u++) square += (score[u] - mean) * (score[u] - mean);
   switch (normalizer) {
-  case BY_SUM: scale = sum; break;
-  case BY_MEAN: scale = mean; break;
-  case BY_MAX: scale = most; break;
-  case MINMAX: shift = least, scale = most - least + 1e-8; break;
-  case GAUSSIAN: shift = mean, scale = (n > 1 ? sqrt(square / (n - 1)) : 0) + 1e-8; break;
-  case QUANTILE: PR_TRY(median(score, n, &scale)); break;
+  case PRP_BY_SUM: scale = sum; break;
+  case PRP_BY_MEAN: scale = mean; break;
+  case PRP_BY_MAX: scale = most; break;
+  case PRP_MINMAX: shift = least, scale = most - least + 1e-8; break;
+  case PRP_GAUSSIAN: shift = mean, scale = (n > 1 ? sqrt(square / (n - 1)) : 0) + 1e-8; break;
+  case PRP_QUANTILE: PR_TRY(quantile(score, n, options[1].real, &scale)); break;
   default: break;
   }
   for (int32_t u = 0; u < n; u++) score[u] = scale != 0 ? (score[u] - shift) / scale : 0;
   return PR_OK;
 }
 
+static pr_status score_parts(const pr_group *group, const prP_scoring *how, const pr_part *parts, int n,
+                             double *one, double *score) {
+  int counted = 0, reduction = (int)how->options[REDUCTION].integer;
+  for (int i = 0; i < n; i++) {
+    if (!counts(how, &parts[i], prP_role_of(group->pruning, parts[i].value))) continue;
+    PR_TRY(prB_interrupted());
+    PR_TRY(score_part(group, &parts[i], how, one));
+    reduce(reduction, counted++, score, one, group->size);
+  }
+  if (counted == 0)
+    return pr_fail(PR_ERR_UNSUPPORTED, "the criterion finds no parameter to score in this group; leave it "
+                                       "out (option ignore) or use another criterion");
+  for (int32_t u = 0; u < group->size && reduction == PRP_MEAN; u++) score[u] /= counted;
+  return PR_OK;
+}
+
 pr_status prP_score(const pr_group *group, const prP_scoring *how, double *score) {
   pr_part *parts;
-  int n, counted = 0;
+  int n;
   PR_TRY(pr_group_parts(group, &parts, &n));
   double *one = PRB_ARRAY(double, group->size);
-  pr_status status = one ? PR_OK : PR_ERR_MEMORY;
-  for (int i = 0; i < n && !status; i++) {
-    if (!counts(how, prP_part_role(group->pruning, &parts[i]))) continue;
-    if (!(status = score_part(group, &parts[i], how, one)))
-      reduce(how->reduction, counted++, score, one, group->size);
-  }
-  if (!status && counted == 0) {
-    pr_parts_free(parts, n, group->size);
-    PRB_ARRAY_FREE(one, group->size);
-    return pr_fail(PR_ERR_UNSUPPORTED, "the criterion finds no parameter to score in this group");
-  }
-  for (int32_t u = 0; u < group->size && !status && how->reduction == MEAN; u++) score[u] /= counted;
+  pr_status status = one ? score_parts(group, how, parts, n, one, score) : PR_ERR_MEMORY;
   pr_parts_free(parts, n, group->size);
   PRB_ARRAY_FREE(one, group->size);
-  return status ? status : normalize(how->normalizer, score, group->size);
+  return status ? status : prP_normalize(how->options + NORMALIZER, score, group->size);
 }

@@ -88,7 +88,8 @@ pr_pruning *pr_pruning_new(pr_graph *graph) {
   }
   pruning->values = PRB_ARRAY(prC_value, graph->n_values);
   pruning->slots = PRB_ARRAY(prC_slots *, graph->n_nodes);
-  pr_status status = pruning->values && pruning->slots ? prP_couple(pruning) : PR_ERR_MEMORY;
+  pruning->role = PRB_ARRAY(unsigned char, graph->n_values);
+  pr_status status = pruning->values && pruning->slots && pruning->role ? prP_couple(pruning) : PR_ERR_MEMORY;
   if (!status)
     status = prC_units_open(&pruning->units, &pruning->algebra, pruning->values, graph->n_values, false);
   if (!status) return pruning;
@@ -102,6 +103,7 @@ void pr_pruning_free(pr_pruning *pruning) {
   prC_algebra_close(&pruning->algebra);
   PRB_ARRAY_FREE(pruning->values, pruning->graph->n_values);
   PRB_ARRAY_FREE(pruning->slots, pruning->graph->n_nodes);
+  PRB_ARRAY_FREE(pruning->role, pruning->graph->n_values);
   PRB_FREE(pruning);
 }
 

@@ -17,6 +17,7 @@ typedef struct pr_pruning {
   prC_value *values; /* [graph->n_values] */
   prC_slots **slots; /* [graph->n_nodes] labels that rules recorded, or NULL */
   prC_units units;
+  unsigned char *role; /* [graph->n_values] prP_role of parameters that criteria have asked for */
   uint64_t generation; /* changes with every removal: older groups are refused */
 } pr_pruning;
 

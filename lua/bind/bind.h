@@ -105,9 +105,9 @@ extern const luaL_Reg bind_tensor_fields[], bind_gradient_fields[], bind_paramet
 extern const luaL_Reg bind_tensor_meta[], bind_gradient_setters[];
 /* Functions of prune.core. */
 extern const luaL_Reg bind_core_functions[], bind_create_functions[], bind_gradient_functions[],
-    bind_parameter_functions[], bind_graph_functions[], bind_select_functions[], bind_data_functions[],
-    bind_mask_functions[], bind_regularizer_functions[], bind_function_functions[], bind_io_functions[],
-    bind_second_order_functions[];
+    bind_parameter_functions[], bind_graph_functions[], bind_select_functions[], bind_statistics_functions[],
+    bind_data_functions[], bind_mask_functions[], bind_regularizer_functions[], bind_function_functions[],
+    bind_io_functions[], bind_second_order_functions[];
 void bind_open_handle(lua_State *L);   /* makes the metatable */
 void bind_open_graph(lua_State *L);    /* adds Graph and Group to the table on top of the stack */
 void bind_open_data(lua_State *L);     /* makes the metatables of data sets and loaders */

@@ -4,7 +4,7 @@
 
 #include "bind.h"
 
-#include "prune/pruning.h"
+#include "prune/criterion.h"
 
 #define BIND_GRAPH "prune.Graph"
 #define BIND_GROUP "prune.Group"
@@ -50,6 +50,9 @@ int64_t *bind_read_indices(lua_State *L, int index, int64_t size, int64_t *n);
 int bind_find_value(lua_State *L, const pr_graph *graph, int index);
 /* Push one of the words of a list that are parted by spaces. */
 void bind_push_word(lua_State *L, const char *words, int number);
+/* The statistics at `index`, or NULL for nil; raises for other values. */
+pr_statistics *bind_opt_statistics(lua_State *L, int index);
+void bind_open_statistics(lua_State *L);
 
 /* group.c: questions to a graph about its groups (methods of graphs), and the type of groups. */
 extern const luaL_Reg bind_group_graph_methods[];

@@ -294,9 +294,10 @@ static void make_metatable(lua_State *L, int first) {
 
 /* Rooms that register functions of their own. */
 static const luaL_Reg *const functions[] = {
-  bind_core_functions,         bind_create_functions,      bind_gradient_functions, bind_parameter_functions,
-  bind_graph_functions,        bind_select_functions,      bind_data_functions,     bind_mask_functions,
-  bind_second_order_functions, bind_regularizer_functions, bind_io_functions,       bind_function_functions
+  bind_core_functions,    bind_create_functions,       bind_gradient_functions,    bind_parameter_functions,
+  bind_graph_functions,   bind_select_functions,       bind_statistics_functions,  bind_data_functions,
+  bind_mask_functions,    bind_second_order_functions, bind_regularizer_functions, bind_io_functions,
+  bind_function_functions
 };
 static const luaL_Reg *const methods_of[] = { bind_tensor_methods, bind_gradient_methods,
                                               bind_parameter_methods };

@@ -302,13 +302,13 @@ static int cost(lua_State *L) {
   return 4;
 }
 
-/* graph:run(inputs, training) -> outputs */
+/* graph:run(inputs, training, statistics or nil) -> outputs; statistics observe, in evaluation mode */
 enum { MOST_INPUTS = 16 };
 
 /* Positions are 1-based on this side of the call: inputs that end as positions lose 1, outputs that are
  * positions gain 1. */
-static pr_status run_shifted(const pr_graph *graph, pr_tensor *const *given, bool training, bool *marked,
-                             pr_tensor **out) {
+static pr_status run_shifted(const pr_graph *graph, pr_tensor *const *given, bool training,
+                             pr_statistics *statistics, bool *marked, pr_tensor **out) {
   pr_tensor *in[MOST_INPUTS] = { NULL };
   pr_status status = PR_OK;
   bind_graph_index_inputs(graph, marked);
@@ -316,7 +316,8 @@ static pr_status run_shifted(const pr_graph *graph, pr_tensor *const *given, boo
     in[i] = marked[graph->inputs[i]] ? bind_shift(given[i], -1) : pr_retain(given[i]);
     if (!in[i]) status = pr_error_last()->code;
   }
-  if (!status) status = pr_graph_run(graph, in, training, out);
+  if (!status)
+    status = statistics ? pr_statistics_run(statistics, in, out) : pr_graph_run(graph, in, training, out);
   for (int i = 0; i < graph->n_inputs; i++) pr_release(in[i]);
   if (status) return status;
   bind_graph_index_outputs(graph, marked);
@@ -333,6 +334,9 @@ static pr_status run_shifted(const pr_graph *graph, pr_tensor *const *given, boo
 static int run(lua_State *L) {
   const pr_graph *graph = bind_check_graph_box(L, 1)->graph;
   luaL_checktype(L, 2, LUA_TTABLE);
+  pr_statistics *statistics = bind_opt_statistics(L, 4);
+  if (statistics && statistics->pruning->graph != graph)
+    return bind_error(L, "these statistics are of another graph");
   pr_tensor *in[MOST_INPUTS], *out[MOST_TENSORS] = { NULL };
   if (graph->n_inputs > MOST_INPUTS || graph->n_outputs > MOST_TENSORS)
     return bind_error(L, "a graph with %d inputs and %d outputs cannot be run", graph->n_inputs,
@@ -351,7 +355,7 @@ static int run(lua_State *L) {
   bool *marked = lua_newuserdatauv(L, (size_t)graph->n_values * sizeof *marked, 0);
   lua_State *before = bind_running; /* an operator may be written in Lua */
   bind_running = L;
-  pr_status status = run_shifted(graph, in, lua_toboolean(L, 3), marked, out);
+  pr_status status = run_shifted(graph, in, lua_toboolean(L, 3), statistics, marked, out);
   bind_running = before;
   lua_pop(L, 1);
   bind_check(L, status);
@@ -449,6 +453,7 @@ void bind_open_graph(lua_State *L) {
   luaL_setfuncs(L, bind_place_graph_methods, 0);
   lua_pop(L, 1);
   lua_setfield(L, -2, "Graph");
+  bind_open_statistics(L);
   bind_open_group(L);
   bind_open_removal(L);
   luaL_getmetatable(L, BIND_GROUP);

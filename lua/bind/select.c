@@ -26,8 +26,8 @@ void bind_push_options(lua_State *L, const pr_arg_spec *specs) {
   }
 }
 
-/* criteria() -> list of { name =, help =, needs_gradients =, options = list of { name =, help =, choices = }
- * } */
+/* criteria() -> list of { name =, help =, needs = (a word of pr_need_names), options = list of { name =, help
+ * =, kind =, choices = } } */
 static int criteria(lua_State *L) {
   lua_newtable(L);
   int n = 0;
@@ -35,7 +35,7 @@ static int criteria(lua_State *L) {
     lua_createtable(L, 0, 4);
     lua_pushstring(L, (*c)->name), lua_setfield(L, -2, "name");
     lua_pushstring(L, (*c)->help), lua_setfield(L, -2, "help");
-    lua_pushboolean(L, (*c)->needs_gradients), lua_setfield(L, -2, "needs_gradients");
+    lua_pushstring(L, pr_need_names[(*c)->needs]), lua_setfield(L, -2, "needs");
     bind_push_options(L, (*c)->args);
     lua_setfield(L, -2, "options");
     lua_rawseti(L, -2, ++n);
@@ -43,8 +43,12 @@ static int criteria(lua_State *L) {
   return 1;
 }
 
-static int64_t read_choice(lua_State *L, const char *what, const pr_arg_spec *spec, const char *word) {
+static int64_t read_choice(lua_State *L, const char *what, const pr_arg_spec *spec) {
   int64_t number = 0;
+  if (lua_type(L, -1) != LUA_TSTRING)
+    bind_error(L, "%s: option '%s' is one of '%s', got a %s", what, spec->name, spec->choices,
+               luaL_typename(L, -1));
+  const char *word = lua_tostring(L, -1);
   for (const char *at = spec->choices; *at; number++) {
     size_t length = strcspn(at, " ");
     if (strlen(word) == length && strncmp(at, word, length) == 0) return number;
@@ -63,7 +67,7 @@ void bind_read_options(lua_State *L, int index, const char *what, const pr_arg_s
     if (type != LUA_TNIL) {
       args[a].given = true;
       if (spec->kind == PR_ARG_CHOICE)
-        args[a].integer = read_choice(L, what, spec, luaL_checkstring(L, -1));
+        args[a].integer = read_choice(L, what, spec);
       else if (spec->kind == PR_ARG_BOOL && type != LUA_TBOOLEAN)
         bind_error(L, "%s: option '%s' must be true or false, got %s", what, spec->name,
                    luaL_typename(L, -1));
@@ -80,17 +84,23 @@ void bind_read_options(lua_State *L, int index, const char *what, const pr_arg_s
   }
 }
 
-/* score(name, options, group) -> f64 tensor of one score per unit */
+/* score(name, options, group, statistics or nil) -> f64 tensor of one score per unit */
 static int score(lua_State *L) {
   const pr_criterion *criterion = pr_criterion_find(luaL_checkstring(L, 1));
   if (!criterion) return bind_raise(L);
   pr_arg args[PR_MAX_ARGS];
   bind_read_options(L, 2, criterion->name, criterion->args, args);
   const pr_group *group = bind_check_group(L, 3);
+  const pr_statistics *statistics = bind_opt_statistics(L, 4);
+  if (statistics && statistics->criterion != criterion)
+    return bind_error(L, "%s: these statistics were gathered for %s", criterion->name,
+                      statistics->criterion->name);
+  if (statistics && statistics->pruning != group->pruning)
+    return bind_error(L, "%s: these statistics are of another graph", criterion->name);
   int64_t shape[1] = { group->size };
   pr_tensor **slot = bind_slot(L), *scores = pr_tensor_zeros(PR_F64, PR_CPU, 1, shape);
   if (!scores) return bind_raise(L);
-  pr_status status = criterion->score(group, args, prT_data(scores));
+  pr_status status = criterion->score(group, args, statistics, prT_data(scores));
   if (status) {
     pr_release(scores);
     return bind_raise(L);

@@ -118,6 +118,9 @@ end
 -- @param where the caller's name, for messages
 -- @return tensor
 function calibration.loss(loss, output, y, where)
+  if loss == nil and y == nil then
+    error(where .. ": the data give no labels; give batches of { inputs, labels }, or a loss of your own (option loss)", 0)
+  end
   local value = (loss or require("prune.nn.functional").cross_entropy)(output, y)
   if core.is_tensor(value) and value:numel() == 1 then return value end
   error(("%s: the loss must be a tensor with one element, got %s"):format(where, core.is_tensor(value)
@@ -152,6 +155,134 @@ function calibration.gradients(net, data, batches, loss)
     end
   end)
   return gradients
+end
+
+-- The samples of a batch one by one.
+local function each_sample(x, y)
+  local function rows(t, i)
+    if core.is_tensor(t) then return t:narrow { dim = 1, start = i, length = 1 } end
+    local list = {}
+    for k, one in ipairs(t) do list[k] = rows(one, i) end
+    return list
+  end
+  local i, n = 0, core.is_tensor(x) and x:size(1) or x[1]:size(1)
+  return function()
+    i = i + 1
+    if i <= n then return rows(x, i), y ~= nil and rows(y, i) or nil end
+  end
+end
+
+--- Squared gradients of one sample's loss, averaged over samples: the diagonal of the empirical Fisher matrix. Every sample runs alone, so
+-- this costs as many passes as there are samples. The model stays as it was.
+-- @param net a module
+-- @param data has batches(); or a list of { inputs, labels }
+-- @param[opt] batches at most so many (default: all)
+-- @param[opt] loss function(output, labels) -> scalar tensor (default: cross entropy)
+-- @return table parameter -> tensor
+function calibration.squared_gradients(net, data, batches, loss)
+  local where = "calibration.squared_gradients"
+  check_net(net, where)
+  local evaluating <close> = calibration.evaluating(net) -- luacheck: ignore
+  local collecting <close> = calibration.collecting(net) -- luacheck: ignore
+  local recording <close> = core.enable_grad() -- luacheck: ignore
+  local squares, seen = {}, 0
+  for _, p in net:named_parameters() do squares[p] = core.zeros(p:size()):to(p.dtype) end
+  for x, y in calibration.batches(data, batches, where) do
+    for sample, label in each_sample(x, y) do
+      calibration.loss(loss, calibration.run(net, sample), label, where):backward()
+      seen = seen + 1
+      core.no_grad(function()
+        for p, sum in pairs(squares) do
+          if p.grad then sum:copy(sum + p.grad * p.grad) end
+          p.grad = nil
+        end
+      end)
+    end
+  end
+  core.no_grad(function()
+    for _, sum in pairs(squares) do sum:copy(sum / seen) end
+  end)
+  return squares
+end
+
+-- Parameters have their values back when the guard closes.
+local function restoring(net)
+  local kept = {}
+  for _, p in net:named_parameters() do kept[p] = p:dense():clone() end
+  return kept, setmetatable({}, { __close = function()
+    core.no_grad(function()
+      for p, value in pairs(kept) do p:copy(value) end
+    end)
+  end })
+end
+
+local function squared_norm(tensors)
+  local sum = 0
+  for _, t in pairs(tensors) do sum = sum + t:to("f64"):square():sum():item() end
+  return sum
+end
+
+--- The Hessian of a model's loss times its gradient, by central differences of gradients along the gradient: (g(w + h g) - g(w - h g)) /
+-- 2 h with |h g| = step |w|. The model stays as it was.
+-- @param net a module
+-- @param data has batches(); or a list of { inputs, labels }
+-- @param[opt] batches at most so many (default: all)
+-- @param[opt] loss function(output, labels) -> scalar tensor (default: cross entropy)
+-- @param[opt] step size of the difference relative to the weights (1e-3)
+-- @return table parameter -> tensor
+function calibration.hessian_gradient(net, data, batches, loss, step)
+  local list = {} -- the same batches each time
+  for x, y in calibration.batches(data, batches, "calibration.hessian_gradient") do list[#list + 1] = { x, y } end
+  local gradients = calibration.gradients(net, list, nil, loss)
+  return core.no_grad(function()
+    local kept, guard <close> = restoring(net) -- luacheck: ignore
+    local length = math.sqrt(squared_norm(gradients))
+    if length == 0 then return gradients end -- H 0 = 0
+    local h = (step or 1e-3) * math.sqrt(squared_norm(kept)) / length
+    local function gradients_at(shift)
+      for p, value in pairs(kept) do p:copy(value + gradients[p] * shift) end
+      return calibration.gradients(net, list, nil, loss)
+    end
+    local above, below, products = gradients_at(h), gradients_at(-h), {}
+    for p in pairs(kept) do products[p] = (above[p] - below[p]) / (2 * h) end
+    return products
+  end)
+end
+
+--- Gradients of the synaptic flow R (Tanaka et al. 2020): the sum of the outputs for inputs of ones, in f64, of a copy of the model in
+-- which weights and scales have their absolute values and biases and running means are 0. Takes no data.
+-- @param graph of the model
+-- @return table parameter -> dR/d|parameter|
+function calibration.synaptic_flow(graph)
+  local copy = graph:module():clone():to("f64"):eval()
+  local roles = core.parameter_roles(graph)
+  core.no_grad(function()
+    for name, p in copy:named_parameters() do p:copy(roles[name] == "bias" and p:dense() * 0 or p:dense():abs()) end
+    for name, b in copy:named_buffers() do
+      if name:match "running_mean$" then b:copy(b * 0) end
+    end
+  end)
+  local inputs = {}
+  for i, input in ipairs(graph:inputs()) do
+    inputs[i] = core.ones { 1, table.unpack(input.shape, 2) }
+    local is_float = input.dtype == "f32" or input.dtype == "f64" or input.dtype == "bf16"
+    inputs[i] = inputs[i]:to(is_float and "f64" or input.dtype)
+  end
+  local flows = {}
+  core.enable_grad(function()
+    local total = 0
+    for _, p in ipairs(copy:parameters()) do p.requires_grad = true end
+    for _, output in ipairs { copy(table.unpack(inputs)) } do total = total + output:sum() end
+    local value = total:item()
+    if value ~= value or value == math.huge then
+      error("synaptic flow: the flow through this model is " .. value .. ", too large for f64; it is too deep for this criterion", 0)
+    end
+    total:backward()
+  end)
+  local own = {}
+  for _, t in ipairs(graph:tensors()) do own[t.name] = t.tensor end
+  for name, p in copy:named_parameters() do flows[own[name]] = p.grad or core.zeros(p:size()):to "f64" end
+  return flows
 end
 
 -- Each layer's own forward, which calls `visit` first, until the guard closes.

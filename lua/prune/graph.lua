@@ -316,6 +316,18 @@ function Group:parts()
   end
 end
 
+--- What a group is called: the first parameter axis that makes its units.
+-- @return the parameter's name
+-- @return the axis, from 1
+function Group:name()
+  local first
+  for _, part in ipairs(self:describe_parts()) do
+    if part.producer then return part.name, part.dim end
+    first = first or part
+  end
+  return first.name, first.dim
+end
+
 --- Remove the group's units from the model, all or nothing. Gradients, masks and optimiser state follow.
 function Group:remove()
   local owner = self:graph()

@@ -12,21 +12,10 @@ local function floor(x) return math.floor(x + 1e-6) end
 -- --- scores ---------------------------------------------------------------------------------------------------------
 
 --- Set entry.scores: one number per unit, as the criterion gives them.
--- @param where the caller's name, for messages
 -- @param entries from grouping.collect
--- @param criterion function(group) -> tensor
-function selection.score(where, entries, criterion)
-  for _, entry in ipairs(entries) do
-    local score = core.no_grad(criterion, entry.group)
-    if not core.is_tensor(score) then
-      error(("%s: the criterion must return a tensor of scores, got %s"):format(where, type(score)), 0)
-    end
-    if score:numel() ~= entry.count then
-      error(("%s: the criterion must give one score per unit: the group of %s has %d units, got %d scores"):format(where, entry.name,
-        entry.count, score:numel()), 0)
-    end
-    entry.scores = score:reshape(entry.count):detach():to "f64"
-  end
+-- @param measure from criterion.prepare
+function selection.score(entries, measure)
+  for _, entry in ipairs(entries) do entry.scores = measure(entry.group) end
 end
 
 -- --- limits ---------------------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 -- structured.lua - plans: which units of a model go, chosen by a criterion to meet a ratio or a target.
 local allocation = require "prune.allocation"
-local calibration = require "prune.calibration"
 local core = require "prune.core"
+local criteria = require "prune.criterion"
 local graph = require "prune.graph"
 local grouping = require "prune.grouping"
 local latency = require "prune.latency"
@@ -88,7 +88,7 @@ local function read(given)
   o.wanted = read_target(o)
   o.allocate = read_allocation(o)
   if o.scope == nil then o.scope = o.wanted.name == "ratio" and "local" or "global" end
-  o.criterion = o.criterion or require("prune.criterion").magnitude()
+  o.criterion = o.criterion or criteria.magnitude()
   return o
 end
 
@@ -124,10 +124,8 @@ local function make(net, shape, o, progress, way_of)
   local before = costs_of(traced, o)
   progress.base = progress.base or before
   local way = way_of(progress.base)
-  local gathers = type(o.criterion) == "table" and o.criterion.needs_gradients and o.data
-  local gradients <close> = gathers and calibration.holding(net, calibration.gradients(net, o.data, o.batches, o.loss)) or nil -- luacheck: ignore
   local entries = grouping.collect(WHERE, net, traced, o)
-  selection.score(WHERE, entries, o.criterion)
+  selection.score(entries, criteria.prepare(o.criterion, net, traced, { data = o.data, batches = o.batches, loss = o.loss, where = WHERE }))
   grouping.set_pools(WHERE, net, traced, entries, o.scope)
   selection.set_limits(entries, o, progress.originals)
   local units, outcome = selection.choose(WHERE, traced, entries, { wanted = o.wanted, base = progress.base, way = way, allocate = o.allocate,
@@ -153,7 +151,7 @@ end
 --   where none is given), or a function(list of { name, dim, kind, count, shape, cap, scores }, ratio) -> list of ratios;
 --   kinds: list of kinds of units that may go, or a table { kind = true, false or ratio of its own } (group:kind() tells them); heads, head_dims: the
 --   same for attention's heads and their widths; default: of two factors of an axis the one with more units;
---   data, batches, loss: for criteria that need gradients: their mean over this many batches (4);
+--   data, batches, loss: for criteria that need data: at most so many batches (4) of it, and a function(output, labels) (cross entropy);
 --   limits, also over several steps:
 --   ignore: list of name patterns, parameters or modules whose output units stay, or { one of these, side = "in", "out" or "both" };
 --   max_ratio: no group loses more than this share of what it had at first; min_units: every group keeps as many;

@@ -4,39 +4,32 @@
 
 #include <math.h>
 
-enum { P, REDUCTION, NORMALIZER };
+enum { P, SHARED };
 
-static double row(const double *w, const double *g, int64_t n, double p) {
+static void terms(const double *w, const double *g, int64_t n, double p, double *term) {
   (void)g;
-  double sum = 0;
   if (p == 1)
-    for (int64_t i = 0; i < n; i++) sum += fabs(w[i]);
+    for (int64_t i = 0; i < n; i++) term[i] = fabs(w[i]);
   else if (p == 2)
-    for (int64_t i = 0; i < n; i++) sum += w[i] * w[i];
+    for (int64_t i = 0; i < n; i++) term[i] = w[i] * w[i];
   else
-    for (int64_t i = 0; i < n; i++) sum += pow(fabs(w[i]), p);
-  return sum;
+    for (int64_t i = 0; i < n; i++) term[i] = pow(fabs(w[i]), p);
 }
 
-static pr_status score(const pr_group *group, const pr_arg *args, double *out) {
-  if (!(args[P].real > 0))
-    return pr_fail(PR_ERR_ARGUMENT, "magnitude: p must be above 0, got %g", args[P].real);
-  prP_scoring how = { .row = row,
-                      .p = args[P].real,
-                      .weights = true,
-                      .scales = true,
-                      .reduction = (int)args[REDUCTION].integer,
-                      .normalizer = (int)args[NORMALIZER].integer };
+static pr_status score(const pr_group *group, const pr_arg *args, const pr_statistics *statistics,
+                       double *out) {
+  (void)statistics;
+  if (!(args[P].real > 0 && isfinite(args[P].real)))
+    return pr_fail(PR_ERR_ARGUMENT, "magnitude: p must be above 0 and finite, got %g", args[P].real);
+  prP_scoring how = {
+    .terms = terms, .p = args[P].real, .weights = true, .scales = true, .options = args + SHARED
+  };
   return prP_score(group, &how, out);
 }
 
 PR_CRITERION(magnitude) = {
   .name = "magnitude",
-  .args = { { "p", PR_ARG_REAL, .real = 2, .help = "power" },
-            { "reduction", PR_ARG_CHOICE, .integer = 1, .choices = PRP_REDUCTIONS,
-              .help = "how a group's parts are put together" },
-            { "normalizer", PR_ARG_CHOICE, .integer = 2, .choices = PRP_NORMALIZERS,
-              .help = "over the units of a group" } },
+  .args = { { "p", PR_ARG_REAL, .real = 2, .help = "power, above 0" }, PRP_OPTIONS(PRP_MEAN, PRP_BY_MEAN) },
   .score = score,
   .help = "Sum of |w|^p over the weights of a unit (Li et al. 2017); over coupled layers as in DepGraph "
           "(Fang et al. 2023).",

@@ -1,33 +1,31 @@
 /* taylor.c - first-order estimate of the loss that a unit's removal costs (Molchanov et al. 2017, 2019): s =
- * sum of |w g| over its weights, or |sum of w g| (multivariable). Gradients are those that are accumulated on
- * the parameters. */
+ * sum of |w g| over its weights, or |sum of w g| (multivariable). */
 #include "prune/criterion.h"
 
 #include <math.h>
 
-enum { MULTIVARIABLE, NORMS, REDUCTION, NORMALIZER };
+enum { MULTIVARIABLE, NORMS, SHARED };
 
-static double separate(const double *w, const double *g, int64_t n, double p) {
+static void separate(const double *w, const double *g, int64_t n, double p, double *term) {
   (void)p;
-  double sum = 0;
-  for (int64_t i = 0; i < n; i++) sum += fabs(w[i] * g[i]);
-  return sum;
+  for (int64_t i = 0; i < n; i++) term[i] = fabs(w[i] * g[i]);
 }
 
-static double together(const double *w, const double *g, int64_t n, double p) {
+static void together(const double *w, const double *g, int64_t n, double p, double *term) {
   (void)p;
-  double sum = 0;
-  for (int64_t i = 0; i < n; i++) sum += w[i] * g[i];
-  return fabs(sum);
+  for (int64_t i = 0; i < n; i++) term[i] = w[i] * g[i];
 }
 
-static pr_status score(const pr_group *group, const pr_arg *args, double *out) {
-  prP_scoring how = { .row = args[MULTIVARIABLE].integer ? together : separate,
-                      .gradients = true,
+static pr_status score(const pr_group *group, const pr_arg *args, const pr_statistics *statistics,
+                       double *out) {
+  bool multivariable = args[MULTIVARIABLE].integer != 0;
+  prP_scoring how = { .terms = multivariable ? together : separate,
+                      .absolute = multivariable,
+                      .statistics = statistics,
+                      .needs = PR_NEED_GRADIENTS,
                       .weights = true,
                       .scales = args[NORMS].integer != 0,
-                      .reduction = (int)args[REDUCTION].integer,
-                      .normalizer = (int)args[NORMALIZER].integer };
+                      .options = args + SHARED };
   return prP_score(group, &how, out);
 }
 
@@ -35,11 +33,8 @@ PR_CRITERION(taylor) = {
   .name = "taylor",
   .args = { { "multivariable", PR_ARG_BOOL, .help = "|sum w g| instead of sum |w g|" },
             { "norms", PR_ARG_BOOL, .help = "count normalisation scales too" },
-            { "reduction", PR_ARG_CHOICE, .integer = 1, .choices = PRP_REDUCTIONS,
-              .help = "how a group's parts are put together" },
-            { "normalizer", PR_ARG_CHOICE, .integer = 2, .choices = PRP_NORMALIZERS,
-              .help = "over the units of a group" } },
-  .needs_gradients = true,
+            PRP_OPTIONS(PRP_MEAN, PRP_BY_MEAN) },
+  .needs = PR_NEED_GRADIENTS,
   .score = score,
   .help = "Sum of |w g| over the weights of a unit, g the gradient of the loss (Molchanov et al. 2017). "
           "Needs data or a backward pass.",

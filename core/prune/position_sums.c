@@ -1,0 +1,98 @@
+/* position_sums.c - a tensor is outer x size x inner numbers, in blocks of a few thousand: converted to
+ * doubles, turned to terms, added up. */
+#include "prune/position_sums.h"
+
+#include "base/memory.h"
+#include "tensor/bf16.h"
+
+#include <string.h>
+
+enum { BLOCK = 2048, SLABS = 8 };
+
+typedef struct operand {
+  const void *data;
+  pr_dtype dtype;
+} operand;
+
+static void load(operand from, int64_t at, int64_t n, double *to) {
+  if (from.dtype == PR_F32) {
+    const float *values = (const float *)from.data + at;
+    for (int64_t i = 0; i < n; i++) to[i] = values[i];
+  } else if (from.dtype == PR_BF16) {
+    const uint16_t *values = (const uint16_t *)from.data + at;
+    for (int64_t i = 0; i < n; i++) to[i] = prT_from_bf16(values[i]);
+  } else {
+    memcpy(to, (const double *)from.data + at, (size_t)n * sizeof *to);
+  }
+}
+
+typedef struct passage {
+  operand w, g;
+  prP_terms terms;
+  double p;
+  int64_t size, inner;
+} passage;
+
+/* Add the terms of the numbers [from, to) to the sums of their positions. */
+static void pass(const passage *job, int64_t from, int64_t to, double *sum) {
+  double w[BLOCK], g[BLOCK], term[BLOCK];
+  int64_t position = from / job->inner % job->size, left = job->inner - from % job->inner;
+  while (from < to) {
+    int64_t n = to - from < BLOCK ? to - from : BLOCK;
+    load(job->w, from, n, w);
+    if (job->g.data) load(job->g, from, n, g);
+    job->terms(w, job->g.data ? g : NULL, n, job->p, term);
+    for (int64_t i = 0; i < n;) {
+      int64_t run = left < n - i ? left : n - i;
+      double s = 0;
+      for (int64_t k = i; k < i + run; k++) s += term[k];
+      sum[position] += s;
+      i += run, left -= run;
+      if (left == 0) left = job->inner, position = position + 1 < job->size ? position + 1 : 0;
+    }
+    from += n;
+  }
+}
+
+/* Work is cut in SLABS parts of fixed bounds, so that the order of additions is always the same: along the
+ * outer axes, each with sums of its own; where there are none, along the axis itself. */
+static pr_status pass_all(const passage *job, int64_t outer, double *sum) {
+  int64_t cut = outer > 1 ? outer : job->size, step = outer > 1 ? job->size * job->inner : job->inner;
+  int64_t slabs = cut < SLABS ? cut : SLABS;
+  double *own = outer > 1 ? PRB_ARRAY(double, slabs * job->size) : NULL;
+  if (outer > 1 && !own) return PR_ERR_MEMORY;
+  bool is_large = cut * step > 1 << 16;
+#pragma omp parallel for schedule(static) if (is_large)
+  for (int64_t s = 0; s < slabs; s++)
+    pass(job, cut * s / slabs * step, cut * (s + 1) / slabs * step, own ? own + s * job->size : sum);
+  for (int64_t s = 0; own && s < slabs; s++)
+    for (int64_t k = 0; k < job->size; k++) sum[k] += own[s * job->size + k];
+  PRB_ARRAY_FREE(own, slabs * job->size);
+  return PR_OK;
+}
+
+static pr_tensor *readable(const pr_tensor *t) {
+  if (!pr_dtype_is_float(t->dtype)) return pr_fail(PR_ERR_DTYPE, "weights must be floats to be scored"), NULL;
+  return pr_contiguous((pr_tensor *)t);
+}
+
+pr_status prP_position_sums(const pr_tensor *w, const pr_tensor *g, int axis, prP_terms terms, double p,
+                            double *sum) {
+  PR_TRY(prD_need_values(w, "scoring"));
+  int64_t outer = 1, inner = 1, size = w->shape[axis];
+  for (int d = 0; d < axis; d++) outer *= w->shape[d];
+  for (int d = axis + 1; d < w->dim; d++) inner *= w->shape[d];
+  memset(sum, 0, (size_t)size * sizeof *sum);
+  if (pr_numel(w) == 0) return PR_OK;
+  pr_tensor *flat = readable(w), *with = g ? readable(g) : NULL;
+  pr_status status = flat && (with || !g) ? PR_OK : pr_error_last()->code;
+  if (!status) {
+    passage job = {
+      .w = { prT_data(flat), flat->dtype }, .terms = terms, .p = p, .size = size, .inner = inner
+    };
+    if (with) job.g = (operand){ prT_data(with), with->dtype };
+    status = pass_all(&job, outer, sum);
+  }
+  pr_release(flat), pr_release(with);
+  return status;
+}
