@@ -34,7 +34,9 @@ local exports = {
 
 -- Sub-modules: prune.NAME is require "prune.NAME".
 local modules = {}
-for name in ([[nn optim data models allocation lottery mask calibration criterion recipe regularizer repair schedule sparse onnx safetensors util]]):gmatch "%a+" do
+for name in ([[
+  nn optim data models allocation lottery mask calibration criterion recipe regularizer repair schedule
+  sparse onnx safetensors util]]):gmatch "%a+" do
   modules[name] = "prune." .. name
 end
 
