@@ -65,6 +65,12 @@ T.test("models begin with torchvision's distributions", function()
   std(prune.models.shufflenet_v2_x1_0().conv5[1].weight, 1 / math.sqrt(3 * 464))
 end)
 
+T.test("batch norms have torchvision's momentum", function()
+  local function momentum(name) return nn.init.skip(prune.models[name]):each "BatchNorm2d"()._momentum end
+  T.close({ momentum "mnasnet1_0", momentum "mobilenet_v3_small", momentum "mobilenet_v2", momentum "googlenet" },
+    { 1 - 0.9997, 0.01, 0.1, 0.1 }, 1e-12)
+end)
+
 T.test("the same seed gives the same model", function()
   local function make()
     prune.seed(7)
