@@ -389,7 +389,7 @@ end
 
 local function thousands(n)
   local text = ("%d"):format(n):reverse():gsub("(%d%d%d)", "%1,"):reverse()
-  return (text:gsub("^,", ""))
+  return (text:gsub("^(%-?),", "%1"))
 end
 
 -- The window of a convolution or pooling: the axes of the weight past the channels, or the option.

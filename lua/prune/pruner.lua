@@ -52,6 +52,17 @@ function Pruner:steps()
   end
 end
 
+--- What goes on from step to step beside the model, for checkpoints: which step is next, and what the model was before the first.
+-- @return table of numbers and tables
+function Pruner:state() return { number = self.number, originals = self.progress.originals, base = self.progress.base } end
+
+--- Take up a state from Pruner:state(): the model is the one behind that step.
+-- @param state table
+function Pruner:load_state(state)
+  self.number, self.pending = state.number, nil
+  self.progress.originals, self.progress.base = state.originals, state.base
+end
+
 Pruner.__tostring = function(self)
   return ("pruner: %d of %d steps taken"):format(self.number, self.options.steps)
 end

@@ -20,7 +20,8 @@
 -- Stages (all take name, by default their kind):
 --   train, tune: epochs, optimizer, schedule, loss, regularizer, sparsity, distill (teacher: an earlier stage, meaning the model behind it,
 --     or a file), snapshot (for rewind), accumulate, clip, patience: as in prune.Trainer;
---   prune: the options of prune.structured, and fold of plan:apply; criteria that need data get the training data;
+--   prune: the options of prune.structured, and fold of plan:apply; criteria that need data get the training data; with steps also stages:
+--     those behind each step, with -1, -2, ... behind their names;
 --   mask: sparsity or amount, scope = "global" or "local", method = "l1" or "random", ignore = list of name patterns;
 --   batch_norm: running statistics anew (prune.repair.batch_norm): batches;
 --   rewind: to = stage with a snapshot (prune.lottery);
@@ -74,20 +75,39 @@ end
 
 local flatten
 
+-- The stages of each of several rounds; `first`, where given, makes the stage in front of them.
+local function flatten_rounds(where, inner, times, list, suffix, first)
+  local names = {}
+  for _, stage in ipairs(inner) do
+    local name = type(stage) == "table" and (stage.name or stage[1])
+    if name then names[name] = true end
+  end
+  for round = 1, times do
+    local own = {}
+    for i, stage in ipairs(inner) do own[i] = type(stage) == "table" and in_round(stage, names, round) or stage end
+    local numbered = ("%s-%d"):format(suffix, round)
+    if first then list[#list + 1] = first(numbered) end
+    flatten(own, where, list, numbered)
+  end
+end
+
 local function flatten_repeat(given, at, list, suffix)
   local o = options.check(at .. " (repeat)", stages.own_options(given), { times = none, stages = none, name = none })
   options.count(at .. " (repeat)", "times", o.times)
   if type(o.stages) ~= "table" or #o.stages == 0 then core.fail(("%s (repeat): stages must be a list of stages"):format(at)) end
-  local names = {}
-  for _, inner in ipairs(o.stages) do
-    local name = type(inner) == "table" and (inner.name or inner[1])
-    if name then names[name] = true end
-  end
-  for round = 1, o.times do
-    local inner = {}
-    for i, stage in ipairs(o.stages) do inner[i] = type(stage) == "table" and in_round(stage, names, round) or stage end
-    flatten(inner, at, list, ("%s-%d"):format(suffix, round))
-  end
+  flatten_rounds(at, o.stages, o.times, list, suffix)
+end
+
+-- A stage 'prune' with steps: each step, and the stages behind it.
+local function flatten_steps(own, at, list, suffix)
+  local name, inner = tostring(own.name or "prune"), own.stages or {}
+  options.count(at .. " (prune)", "steps", own.steps)
+  if type(inner) ~= "table" then core.fail(("%s (prune): stages must be a list of stages, those behind each step"):format(at)) end
+  own.name, own.stages = nil, nil
+  flatten_rounds(at, inner, own.steps, list, suffix, function(numbered)
+    return { kind = "prune", name = name .. numbered, series = name .. suffix, options = own,
+      where = ("%s (prune '%s')"):format(at, name .. numbered) }
+  end)
 end
 
 -- The stages one after another as { kind =, name =, options = , where = }.
@@ -97,6 +117,8 @@ function flatten(given, where, list, suffix)
     local kind = type(stage) == "table" and stage[1]
     if kind == "repeat" then
       flatten_repeat(stage, at, list, suffix)
+    elseif kind == "prune" and stage.steps ~= nil then
+      flatten_steps(stages.own_options(stage), at, list, suffix)
     elseif not stages.kinds[kind] then
       local near = type(kind) == "string" and core.nearest(kind, known_kinds())
       core.fail(('%s: a stage is a table with its kind in front, such as { "train", epochs = 3 }; the kinds are %s; got %s%s'):format(at,
@@ -172,7 +194,7 @@ end
 -- Everything that the stages ask for is made once on a copy of the model, before the first step.
 local function dry_run(context, list)
   local seed, at = core.random_state()
-  local scratch = { net = context.net:clone(), shape = context.shape, train = context.train, done = {}, ends = {}, tickets = {},
+  local scratch = { net = context.net:clone(), shape = context.shape, train = context.train, done = {}, ends = {}, tickets = {}, pruners = {},
     dry = true, quiet = true }
   local rows = {}
   for i, stage in ipairs(list) do
@@ -301,7 +323,7 @@ function recipe.run(given, how)
   local list = flatten(o.stages, "", {}, "")
   check_names(list)
   core.seed(o.seed)
-  local context = { out = o.out, quiet = o.quiet, done = {}, ends = {}, tickets = {} }
+  local context = { out = o.out, quiet = o.quiet, done = {}, ends = {}, tickets = {}, pruners = {} }
   if type(o.data) == "table" and o.data.batches then
     core.fail "recipe: data is a path with options, such as { \"\", batch = 64 }, as for prune.data.load"
   end

@@ -100,4 +100,9 @@ T.test("wrong shapes and models are refused at the call", function()
   T.raises(function() prune.graph(nn.module("N", function() end)(), { 3 }) end, "no forward function")
 end)
 
+T.test("numbers in tables have a comma every three digits, whatever their sign", function()
+  local thousands = require("prune.graph").thousands
+  T.equal({ thousands(0), thousands(999), thousands(-364), thousands(1234), thousands(-1234567) }, { "0", "999", "-364", "1,234", "-1,234,567" })
+end)
+
 T.done()

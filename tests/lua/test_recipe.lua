@@ -152,6 +152,28 @@ T.test("repeat runs stages several times, with names of their own; rewind goes b
   T.close(prune.mask.sparsity(result.net), 0.875, 1e-3)
 end)
 
+T.test("a prune stage with steps: the stages behind each step, one target for all; stopped in any of them, the same bits", function()
+  local function given(o)
+    local r = steps(o)
+    r.stages = { r.stages[1], { "prune", macs = 0.4, steps = 3, schedule = "cubic", criterion = "taylor", fold = true, stages = {
+      { "tune", epochs = 1, optimizer = { "SGD", lr = 0.05 }, regularizer = r.stages[1].regularizer, distill = { teacher = "train" } },
+    } } }
+    return r
+  end
+  local expected = state_of(prune.recipe(given {}, quiet))
+  local names = {}
+  for i, row in ipairs(expected.rows) do names[i] = row.name end
+  T.equal(names, { "train", "prune-1", "tune-1", "prune-2", "tune-2", "prune-3", "tune-3" })
+  local macs = {}
+  for i = 1, 7, 2 do macs[#macs + 1] = expected.rows[i].macs end
+  assert(macs[4] <= 0.4 * macs[1] and macs[3] >= macs[4] and macs[2] > macs[3] and macs[1] > macs[2], table.concat(macs, " "))
+  for _, stop in ipairs { 8, 11, 14 } do
+    local out = folder()
+    T.raises(function() prune.recipe(given { out = out, stop = stop }, quiet) end, "interrupted at a batch boundary")
+    T.equal(state_of(prune.recipe(given { out = out }, quiet)), expected, "stopped in step " .. stop)
+  end
+end)
+
 -- --- files and program ------------------------------------------------------------------------------------------------------
 
 local function run(command)
@@ -224,7 +246,9 @@ T.test("every slip is found before the first step, with its stage, its option an
   slip(function(r) r.stages[6].sparsity.every = 0 end, "every must be a number of steps")
   slip(function(r) r.stages[2].criterion = "tailor" end, "criterion: there is no 'tailor'; did you mean 'taylor'")
   slip(function(r) r.stages[2].mac, r.stages[2].macs = 0.5, nil end, "stage 2 .*did you mean 'macs'")
-  slip(function(r) r.stages[2].steps = 3 end, "stage 2 .*is written as { \"repeat\"")
+  slip(function(r) r.stages[2].steps = 0 end, "stage 2 .*steps must be an integer of at least 1")
+  slip(function(r) r.stages[2].steps, r.stages[2].schedule = 2, "cubik" end, "did you mean 'cubic'")
+  slip(function(r) r.stages[2].steps, r.stages[2].stages = 2, { { "tun" } } end, "stage 2.1: .*did you mean 'tune'")
   slip(function(r) r.stages[3].batch = 3 end, "stage 3 .*did you mean 'batches'")
   slip(function(r) r.stages[4].distill.teacher = "trian" end, "'trian' is neither an earlier stage nor a file %(.h5%); did you mean 'train'")
   slip(function(r) r.stages[4].distill.teacher = "sparse" end, "neither an earlier stage")

@@ -1,7 +1,7 @@
 -- stages.lua - what the stages of a recipe do. A stage is given the recipe's context - { net =, shape =, train =, test =, out =, quiet =,
--- done = names of earlier stages, ends = models as they were behind those that are teachers, tickets = of those with a snapshot } - and
--- its options. With context.dry it makes everything that its options ask for and does to the model what changes shapes and masks, but trains
--- nothing and uses no data.
+-- done = names of earlier stages, ends = models as they were behind those that are teachers, tickets = of those with a snapshot,
+-- pruners = of those that prune in several steps } - and its options. With context.dry it makes everything that its options ask for and does
+-- to the model what changes shapes and masks, but trains nothing and uses no data.
 local core = require "prune.core"
 local options = require "prune.options"
 local util = require "prune.util"
@@ -111,7 +111,7 @@ local function position_of(data)
 end
 
 -- What is done once and for all is kept in a checkpoint of the stage, with the state of the random numbers and of the data.
-local function once(context, stage, work)
+local function once(context, stage, work, keeper)
   if context.dry then return work() end
   local checkpoint = require "prune.checkpoint"
   local path = context.out and ("%s/%s.checkpoint.h5"):format(context.out, stage.name)
@@ -121,32 +121,46 @@ local function once(context, stage, work)
     local state = checkpoint.restore(path, context.net)
     if type(state) ~= "table" or state.recipe ~= stage.kind then error(("%s is not a checkpoint of a stage '%s'"):format(path, stage.kind), 0) end
     if state.data then context.train:restore(state.data) end
+    if keeper then keeper:load_state(state.kept) end
     return false
   end
   work()
   if path then
     util.make_folder(path)
     checkpoint.write(path, context.net, { partial = true, shape = context.shape,
-      progress = { recipe = stage.kind, data = position_of(context.train) } })
+      progress = { recipe = stage.kind, data = position_of(context.train), kept = keeper and keeper:state() or nil } })
   end
   return true
 end
 
 -- A dry run ranks by magnitude: criteria may need data.
-local function structured(context, stage)
-  local own, fold = own_options(stage.options), stage.options.fold
+local function options_of(context, stage)
+  local own = own_options(stage.options)
   own.fold = nil
-  if own.steps ~= nil then
-    error("pruning in several steps is written as { \"repeat\", times =, stages = { { \"prune\", ... }, { \"tune\", ... } } }", 0)
-  end
   local criterion = object("criterion", own.criterion, require "prune.criterion")
   own.criterion = not context.dry and criterion or nil
   if not context.dry and type(criterion) == "table" and (criterion.needs_gradients or criterion.needs_data) then own.data = context.train end
+  return own
+end
+
+-- A step of several has a pruner in common with the others.
+local function structured(context, stage)
+  local make = require("prune.structured").structured
+  local fold, pruner = { fold = stage.options.fold }, nil
+  if stage.options.steps ~= nil then
+    pruner = context.pruners[stage.series] or make(context.net, context.shape, options_of(context, stage))
+    context.pruners[stage.series] = pruner
+  end
   return once(context, stage, function()
-    local plan = require("prune.structured").structured(context.net, context.shape, own)
+    local plan
+    if pruner then
+      pruner.applying.fold = fold.fold
+      plan = pruner:step()
+    else
+      plan = make(context.net, context.shape, options_of(context, stage)):apply(fold)
+    end
     if not context.quiet and not context.dry then print(plan) end
-    plan:apply { fold = fold }
-  end)
+  end, pruner)
 end
 
 local function mask(context, stage)
