@@ -99,6 +99,13 @@ T.test("images of other channels, and wrong options, are checked at the call", f
   T.raises(function() prune.models.resnet18 { channels = 2.5 } end, "channels must be an integer")
 end)
 
+-- As views and a transpose the shuffle would tie positions of both groups: 3542 units.
+T.test("the channel shuffle ties nothing", function()
+  local units, groups = 0, prune.graph(nn.init.skip(prune.models.shufflenet_v2_x1_0), { 3, 224, 224 }):groups { all = true }
+  for _, group in ipairs(groups) do units = units + group.size end
+  T.equal({ units, #groups }, { 5630, 37 })
+end)
+
 T.test("a pruned ShuffleNet runs its own code: the channels of both halves and of the shuffle are its state", function()
   local net = nn.init.skip(prune.models.shufflenet_v2_x1_0, { classes = 3 })
   formula.fill(net):eval()
