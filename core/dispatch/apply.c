@@ -87,6 +87,13 @@ static pr_status read_masks(const pr_call *c, pr_tensor **values) {
   return PR_OK;
 }
 
+/* Inputs that an operator with a mode may write are written in training only: running statistics. */
+static bool writes(const pr_call *c) {
+  for (int a = 0; a < PR_MAX_ARGS && c->op->args[a].name; a++)
+    if (c->op->args[a].kind == PR_ARG_MODE && !c->args[a].integer) return false;
+  return true;
+}
+
 static pr_status run_kernel(pr_call *c, pr_device device) {
   bool work = false;
   for (int k = 0; k < c->n_out; k++) {
@@ -96,7 +103,7 @@ static pr_status run_kernel(pr_call *c, pr_device device) {
   }
   if (!work) return PR_OK;
   PR_TRY(prK_run(c, PR_forward));
-  for (int i = 0; i < c->n_in; i++)
+  for (int i = 0; i < c->n_in && writes(c); i++)
     if (c->in[i] && c->in[i]->storage && prO_writes_input(c->op, i)) prT_touch(c->in[i]);
   return PR_OK;
 }

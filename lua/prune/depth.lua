@@ -6,6 +6,7 @@
 local calibration = require "prune.calibration"
 local core = require "prune.core"
 local graph = require "prune.graph"
+local history = require "prune.history"
 local measuring = require "prune.sensitivity"
 local options = require "prune.options"
 local progress = require "prune.progress"
@@ -310,7 +311,8 @@ local function depth(net, shape, given)
   local list, after = choose(traced, order, o, before)
   for _, i in ipairs(list) do blocks[i].goes = true end
   return setmetatable({ graph = traced, net = net, blocks = blocks, others = others, numbers = list, before = before, macs = after.macs,
-    params = after.params, applied = false }, Plan)
+    params = after.params, applied = false, criterion = type(o.criterion) == "string" and o.criterion or o.criterion and "function"
+    or (o.data and "similarity" or "magnitude"), asked = ("%d of %d blocks"):format(#list, #blocks) }, Plan)
 end
 
 Plan.__tostring = function(self)
@@ -375,7 +377,7 @@ local function same_outputs(a, b)
   return true
 end
 
--- Put nn.Identity in place of modules; true if the model's own code then computes what `variant` does, else everything is put back.
+-- Put nn.Identity in place of modules, if the model's own code then computes what `variant` does: a function that puts them back. Else nil.
 local function replace_modules(net, paths, variant, inputs)
   local Identity = require("prune.nn.activation").Identity
   local modules, undo = {}, {}
@@ -397,9 +399,12 @@ local function replace_modules(net, paths, variant, inputs)
     local evaluating <close> = calibration.evaluating(net) -- luacheck: ignore
     return core.no_grad(function() return same_outputs({ net(table.unpack(inputs)) }, { variant:run(inputs, false) }) end)
   end)
-  if ok and same and #undo == #paths then return true end
-  for _, entry in ipairs(undo) do rawset(table.unpack(entry, 1, 3)) end
-  return false
+  local function put_back()
+    for _, entry in ipairs(undo) do rawset(table.unpack(entry, 1, 3)) end
+  end
+  if ok and same and #undo == #paths then return put_back end
+  put_back()
+  return nil
 end
 
 -- Modules that can become nn.Identity so that all branches of the plan are gone, or nil.
@@ -421,42 +426,90 @@ local function replaceable(plan)
   return paths
 end
 
-local function check_fresh(self)
+local function check_fresh(self, method)
   for _, value in ipairs(self.graph:tensors()) do
     if table.concat(value.shape, ",") ~= table.concat(value.tensor:size(), ",") then
-      error(("plan:apply: '%s' has another shape than when the plan was made; make a new plan"):format(value.name), 3)
+      error(("plan:%s: '%s' has another shape than when the plan was made%s"):format(method, value.name,
+        method == "apply" and "; make a new plan" or ": the model was pruned since"), 3)
     end
+  end
+end
+
+-- The change of the model itself.
+local function take_out(self)
+  local variant, kept = without(self.graph, self.numbers), {}
+  for _, value in ipairs(variant:tensors()) do kept[value.tensor] = true end
+  self.gone = {}
+  for _, value in ipairs(self.graph:tensors()) do
+    if not kept[value.tensor] then self.gone[#self.gone + 1] = value.tensor end
+  end
+  local paths = not self.net.inner_graph and replaceable(self)
+  self.put_back = paths and replace_modules(self.net, paths, variant, probe(self.graph))
+  if self.put_back then
+    self.form = "code"
+  else
+    self.put_back, self.form = require("prune.graph_module").convert(self.net, self.graph, variant), "graph"
   end
 end
 
 --- Take the branches out, all or nothing. Where they make up whole modules, these become nn.Identity and the model goes on running its own code;
 -- else the model runs its graph from now on (as one that was loaded from a checkpoint), for inputs of this shape. Parameters that stay
--- are the same objects; the others leave the tree.
+-- are the same objects; the others leave the tree. The step is noted in prune.history(net).
 -- @param[opt] options { optimizer = an optimiser that is to forget the parameters that go }
 -- @return the plan; plan.form is "code" or "graph"
 function Plan:apply(given)
   local o = options.check("plan:apply", given, { optimizer = none })
   if self.applied then error("plan:apply: this plan was applied already; make a new one", 2) end
-  check_fresh(self)
-  if #self.numbers == 0 then
-    self.applied, self.form = true, self.net.inner_graph and "graph" or "code"
-    return self
+  check_fresh(self, "apply")
+  if #self.numbers > 0 then
+    take_out(self)
+    self.step = { groups = {}, blocks = self.numbers, paths = {}, criterion = self.criterion, asked = self.asked }
+    for i, number in ipairs(self.numbers) do self.step.paths[i] = self.blocks[number].path end
+    history.note(self.net, self.step)
+    if o.optimizer then
+      self.remember = o.optimizer:forget(self.gone)
+    end
   end
-  local variant, kept, gone = without(self.graph, self.numbers), {}, {}
-  for _, value in ipairs(variant:tensors()) do kept[value.tensor] = true end
-  for _, value in ipairs(self.graph:tensors()) do
-    if not kept[value.tensor] then gone[#gone + 1] = value.tensor end
-  end
-  local paths = not self.net.inner_graph and replaceable(self)
-  if paths and replace_modules(self.net, paths, variant, probe(self.graph)) then
-    self.form = "code"
-  else
-    require("prune.graph_module").convert(self.net, self.graph, variant)
-    self.form = "graph"
-  end
-  if o.optimizer then o.optimizer:forget(gone) end
   self.applied = true
   return self
 end
 
-return { depth = depth, _DepthPlan = Plan }
+--- Put the branches back as they were: the same modules and Parameters, also into the optimiser that was to forget them. Refused, with nothing
+-- changed, where the model was pruned again since.
+-- @return the plan
+function Plan:undo()
+  if not self.applied then error("plan:undo: this plan was not applied", 2) end
+  local steps = history.history(self.net)
+  if self.step and steps[#steps] ~= self.step then error("plan:undo: the model was pruned again since", 2) end
+  check_fresh(self, "undo")
+  if self.put_back then self.put_back() end
+  if self.remember then self.remember() end
+  history.forget(self.net, self.step)
+  self.applied, self.put_back, self.remember, self.step, self.form = false, nil, nil, nil, nil
+  return self
+end
+
+--- Let go of what plan:undo() would need.
+function Plan:release() self.put_back, self.remember = nil, nil end
+
+--- Take out what a step of a history took out of another model. prune.replay comes here.
+-- @param net a module
+-- @param shape input without the batch
+-- @param step { blocks = numbers, paths = of the modules }
+-- @return the applied plan
+-- @return the step
+local function again(net, shape, step)
+  local traced = graph.graph(net, shape)
+  local blocks = find(surgery.open(traced))
+  for i, number in ipairs(step.blocks) do
+    if not blocks[number] or blocks[number].path ~= step.paths[i] then
+      error(("there is no residual branch %d at '%s'"):format(number, tostring(step.paths[i])), 0)
+    end
+  end
+  local before, after = cost_of(traced), cost_of(without(traced, step.blocks))
+  local plan = setmetatable({ graph = traced, net = net, blocks = blocks, others = {}, numbers = step.blocks, before = before, macs = after.macs,
+    params = after.params, applied = false, criterion = step.criterion, asked = step.asked }, Plan):apply()
+  return plan, plan.step
+end
+
+return { depth = depth, again = again, _DepthPlan = Plan }

@@ -153,7 +153,7 @@ end
 function GraphModule:_take_graph(source) return adopt(self, source, self._input) end
 
 -- Let a module run a graph over its own parameters from now on, in place of its forward function. What the graph does not hold any more, of
--- what the one before held, leaves the tree.
+-- what the one before held, leaves the tree. Returns a function that puts everything back.
 local function convert(net, before, source)
   local kept, modules, gone = {}, {}, {}
   for _, value in ipairs(source:tensors()) do kept[value.name] = true end
@@ -165,15 +165,24 @@ local function convert(net, before, source)
   for _, pair in ipairs(before:modules()) do
     if not kept[pair[1]] and modules[pair[1]] then gone[modules[pair[1]]] = true end
   end
+  local undo = {}
+  local function set(owner, key, value)
+    undo[#undo + 1] = { owner, key, rawget(owner, key) }
+    rawset(owner, key, value)
+  end
   local inputs = before:state().inputs
   for _, module in pairs(modules) do -- under all their names
     for _, key in ipairs(module._keys) do
       local value = rawget(module, key)
-      if value ~= nil and gone[value] then rawset(module, key, nil) end
+      if value ~= nil and gone[value] then set(module, key, nil) end
     end
   end
-  for _, name in ipairs { "forward", "inner_graph", "to", "_copied", "_take_graph" } do rawset(net, name, GraphModule[name]) end
-  return adopt(net, source, inputs)
+  for _, name in ipairs { "forward", "inner_graph", "to", "_copied", "_take_graph" } do set(net, name, GraphModule[name]) end
+  for _, name in ipairs { "_graph", "_input", "input_shape" } do set(net, name, rawget(net, name)) end
+  adopt(net, source, inputs)
+  return function()
+    for i = #undo, 1, -1 do rawset(undo[i][1], undo[i][2], undo[i][3]) end
+  end
 end
 
 -- A copy of a graph as a module over the same tensors.

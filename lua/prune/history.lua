@@ -1,7 +1,8 @@
 --- What was removed from a model, step by step, and how to do the same to a fresh one.
 --
 -- Every removal (plan:apply, group:remove) is noted on the module and saved with it: a list of steps, each with the criterion and the target
--- (where a plan chose) and the groups: parameter, axis, kind and indices in terms of the model as it was before the step.
+-- (where a plan chose) and the groups: parameter, axis, kind and indices in terms of the model as it was before the step. A step of prune.depth has
+-- blocks (numbers of the branches, in the order in which they run) and paths in place of groups.
 local core = require "prune.core"
 local Module = require "prune.nn.module"
 
@@ -25,6 +26,7 @@ History.__tostring = function(self)
   local lines = {}
   for i, step in ipairs(self) do
     lines[#lines + 1] = ("step %d%s%s"):format(i, step.criterion and ": " .. step.criterion or "", step.asked and ", " .. step.asked or "")
+    for k, number in ipairs(step.blocks or {}) do lines[#lines + 1] = ("  branch %d, at %s"):format(number, tostring(step.paths[k])) end
     for _, place in ipairs(step.groups) do
       lines[#lines + 1] = ("  %s axis %d%s: %d go: %s"):format(place.parameter, place.dim, place.kind == "channel" and ""
         or " (" .. place.kind .. ")", #place.indices, short(place.indices))
@@ -51,12 +53,17 @@ function Graph:remove_units(units, replay, keep, about)
     for name, value in pairs(about or {}) do step[name] = value end
   end
   local removal = remove_units(self, units, replay, keep)
-  if step then
-    local steps = rawget(net, "_history") or setmetatable({}, History)
-    steps[#steps + 1] = step
-    rawset(net, "_history", steps)
-  end
+  if step then history.note(net, step) end
   return removal, step
+end
+
+--- Note a step on a model.
+-- @param net a module
+-- @param step table
+function history.note(net, step)
+  local steps = rawget(net, "_history") or setmetatable({}, History)
+  steps[#steps + 1] = step
+  rawset(net, "_history", steps)
 end
 
 --- Forget the last step of a model, which was taken back.
@@ -96,6 +103,10 @@ local function check_step(step, i)
     ok = ok and type(place) == "table" and type(place.parameter) == "string" and math.type(place.dim) == "integer"
       and type(place.indices) == "table"
   end
+  if ok and step.blocks ~= nil then
+    ok = type(step.blocks) == "table" and type(step.paths) == "table" and #step.blocks == #step.paths
+    for _, number in ipairs(ok and step.blocks or {}) do ok = ok and math.type(number) == "integer" end
+  end
   if not ok then error(("prune.replay: step %d is not one of a history"):format(i), 0) end
 end
 
@@ -121,6 +132,7 @@ function history.replay(net, shape, steps)
   local traced, done = require("prune.graph").graph(net, shape), {}
   for i, step in ipairs(steps) do
     local ok, removal, noted = pcall(function()
+      if step.blocks then return require("prune.depth").again(net, shape, step) end
       return traced:remove_units(units_of(traced, step), traced:state().replay, true, { criterion = step.criterion, asked = step.asked })
     end)
     if not ok then
@@ -131,6 +143,7 @@ function history.replay(net, shape, steps)
       error(("prune.replay: step %d does not fit this model: %s"):format(i, tostring(removal)), 2)
     end
     done[i] = { removal, noted }
+    if step.blocks then traced = require("prune.graph").graph(net, shape) end
   end
   for _, one in ipairs(done) do one[1]:release() end
   return net

@@ -106,18 +106,20 @@ end
 
 --- Let go of parameters, which are trained no more.
 -- @param list of parameters; those of no group are passed over
--- @return the optimiser
+-- @return function that puts them back where they were
 function Optimizer:forget(list)
-  local gone = {}
+  local gone, before = {}, {}
   for _, p in ipairs(list) do gone[p] = true end
   for _, group in ipairs(self.groups) do
     local kept = {}
     for _, p in ipairs(group.params) do
       if not gone[p] then kept[#kept + 1] = p end
     end
-    group.params = kept
+    before[group], group.params = group.params, kept
   end
-  return self
+  return function()
+    for group, params in pairs(before) do group.params = params end
+  end
 end
 
 --- Set every group's rate to its initial rate times a factor: what learning-rate schedules do.

@@ -227,6 +227,54 @@ T.test("criteria: a branch that gives nothing scores 0 by similarity and loss; b
   refuses({ blocks = 1, criterion = function() error "no idea" end }, "no idea")
 end)
 
+T.test("undo puts modules, Parameters and optimiser back, in code and graph form, unless the model was pruned since", function()
+  for _, form in ipairs { "code", "graph" } do
+    prune.seed(7)
+    local net = form == "code" and prune.models.resnet20 { classes = 10 }:eval() or transformer()
+    local x = form == "code" and prune.randn { 2, 3, 16, 16 } or prune.randn({ 3, 5, 6 }):to "f64"
+    local optimizer, y, tree = prune.optim.SGD(net, { lr = 0.1 }), net(x), tostring(net)
+    local plan = prune.depth(net, x, { blocks = 1 }):apply { optimizer = optimizer }
+    T.equal(plan.form, form)
+    assert(not net(x):equal(y) and tostring(net) ~= tree)
+    plan:undo()
+    T.equal({ net(x):equal(y), tostring(net), #optimizer:parameters(), #prune.history(net) }, { true, tree, #net:parameters(), 0 })
+    plan:apply()
+    prune.structured(net, x, { ratio = 0.25 }):apply()
+    local now = tostring(net)
+    T.raises(function() plan:undo() end, "pruned again since")
+    T.equal(tostring(net), now)
+  end
+end)
+
+T.test("the history tells of blocks, is saved, and does the same to a fresh model, all or nothing", function()
+  prune.seed(8)
+  local shape = { 3, 16, 16 }
+  local function fresh()
+    prune.seed(9)
+    return prune.models.resnet20 { classes = 10 }:eval()
+  end
+  local net = fresh()
+  prune.structured(net, shape, { ratio = 0.25 }):apply()
+  prune.depth(net, shape, { blocks = 2, criterion = first("layer1.1", "layer3.2") }):apply()
+  prune.structured(net, shape, { ratio = 0.25 }):apply()
+  assert(tostring(prune.history(net)):find("step 2: function, 2 of 7 blocks\n  branch 2, at layer1.1\n  branch 7, at layer3.2", 1, true),
+    tostring(prune.history(net)))
+  prune.save(T.scratch "h.h5", net)
+  local steps = prune.history(prune.load(T.scratch "h.h5"))
+  local x, again = prune.randn { 2, 3, 16, 16 }, fresh()
+  T.close(prune.replay(again, shape, steps)(x), net(x), 1e-5)
+  T.equal(#prune.history(again), 3)
+  local other = fresh()
+  local y = other(x)
+  steps[2].paths[1] = "layer9"
+  T.raises(function() prune.replay(other, shape, steps) end, "step 2 does not fit this model: .*no residual branch 2 at 'layer9'")
+  T.equal({ other(x):equal(y), #prune.history(other) }, { true, 0 })
+  steps[2].paths[1] = "layer1.1"
+  steps[3].groups[1].parameter = "nothing"
+  T.raises(function() prune.replay(other, shape, steps) end, "step 3 does not fit")
+  T.equal({ other(x):equal(y), #prune.history(other), other.layer1[2]._type }, { true, 0, "BasicBlock" })
+end)
+
 T.test("a plan is applied once, and not to a model that changed in between", function()
   local net = prune.models.resnet20 { classes = 10 }
   local plan = prune.depth(net, { 3, 16, 16 }, { blocks = 1 })

@@ -12,9 +12,12 @@ local fold = {}
 
 -- The axis of the input that an operator sums over, for those that can hand a constant on.
 local function summed_axis(node)
-  if node.op == "linear" then return #node.inputs[1].shape end
+  if node.op == "linear" or node.op == "lstm" or node.op == "gru" then return #node.inputs[1].shape end
   return node.op:match "^conv" and 2 or nil
 end
+
+-- What is added to the product with the weight: the third input, of recurrent layers the fourth.
+local function bias_of(node) return node.inputs[(node.op == "lstm" or node.op == "gru") and 4 or 3] end
 
 -- 0 and 1 by position: what is not in the list is 0.
 local function marks(list, size)
@@ -45,11 +48,12 @@ end
 
 local function is_norm(node) return node.op:match "_norm$" ~= nil end
 
--- Parameters that are only added: the third input of a norm, a convolution or a linear layer.
+-- Parameters that are only added.
 local function biases_of(s)
   local set = {}
   for _, node in ipairs(s.nodes) do
-    if node.inputs[3] and (is_norm(node) or summed_axis(node)) then set[node.inputs[3]] = true end
+    local bias = (is_norm(node) or summed_axis(node)) and bias_of(node)
+    if bias then set[bias] = true end
   end
   return set
 end
@@ -158,8 +162,9 @@ local function contribution(node, x, axis, values, interior)
   local shape = x:size()
   shape[1] = axis == 1 and shape[1] or 1
   local input = along(core.tensor(values, { dtype = "f64" }), axis, #shape):expand(shape):contiguous()
-  local y = core.ops[node.op](input, node.inputs[2].tensor:value():to "f64", nil, node.given)
-  local out_axis = node.op == "linear" and y:dim() or 2
+  local conv = node.op:match "^conv" ~= nil
+  local y = core.ops[conv and node.op or "linear"](input, node.inputs[2].tensor:value():to "f64", nil, conv and node.given or {})
+  local out_axis = conv and 2 or y:dim()
   local order = { out_axis }
   for d = 1, y:dim() do
     if d ~= out_axis then order[#order + 1] = d end
@@ -173,8 +178,9 @@ end
 
 -- Where the contribution goes: the layer's bias, or, subtracted, the running mean of the batch norm behind it.
 local function target_of(s, node)
-  local bias = node.inputs[3]
+  local bias = bias_of(node)
   if bias then return bias.tensor and bias, 1, "bias" end
+  if not node.op:match "^conv" and node.op ~= "linear" then return nil end
   local uses = s:uses(node.outputs[1])
   local norm = #uses == 1 and uses[1][1]
   for _, output in ipairs(s.outputs) do norm = output ~= node.outputs[1] and norm end
@@ -197,6 +203,34 @@ function fold.consumers(s, kept)
   return list
 end
 
+-- Other operators that lose inputs of a weight (a matrix product): what they lose cannot be put anywhere, which is told where it is not 0.
+local function others(s, kept, flags)
+  local list = {}
+  for _, node in ipairs(s.nodes) do
+    local loses = false
+    for _, value in ipairs(summed_axis(node) and {} or node.inputs) do
+      for axis in pairs(value and value.name and kept[value.number] or {}) do
+        local flag = (flags[value.name] or {})[axis]
+        loses = loses or flag and flag.consumer and not flag.producer
+      end
+    end
+    local x = node.inputs[1]
+    if loses and x and x.node then list[#list + 1] = node end
+  end
+  return list
+end
+
+local function lost_constants(node, x, kept)
+  local count = 0
+  for axis, list in pairs(kept[node.inputs[1].number] or {}) do
+    local stays = marks(list, x:size(axis))
+    for i, value in ipairs(constants(x, axis)) do
+      if stays[i] == 0 and value ~= 0 then count = count + 1 end
+    end
+  end
+  return count
+end
+
 --- Work out what folding would change.
 -- @param traced graph, before the removal
 -- @param units list of numbers
@@ -216,7 +250,8 @@ function fold.plan(traced, units, o)
     local known = (traced:state().inputs or {})[i]
     inputs[i] = util.probe({ shape = input.shape, dtype = input.dtype, max = known and known.max }, 3)
   end
-  local results = core.no_grad(record, s, nodes, inputs)
+  local rest = others(s, kept, flags)
+  local results = core.no_grad(record, s, table.move(rest, 1, #rest, #nodes + 1, table.move(nodes, 1, #nodes, 1, {})), inputs)
   local sums, order, report = {}, {}, {}
   for _, node in ipairs(nodes) do
     local axis, x = summed_axis(node), results[node.inputs[1]]
@@ -256,6 +291,10 @@ function fold.plan(traced, units, o)
       sum.lines[#sum.lines + 1] = not line.reason and line.channels > 0 and line or nil
       line.into = not line.reason and into or nil
     end
+  end
+  for _, node in ipairs(rest) do
+    local count = lost_constants(node, results[node.inputs[1]], kept)
+    if count > 0 then report[#report + 1] = { path = node.path, channels = count, reason = node.op .. " has no bias to take it" } end
   end
   local deltas = {}
   for _, target in ipairs(order) do

@@ -121,7 +121,7 @@ end
 -- Why a layer cannot be fitted, or nil.
 local function obstacle(s, node, masked)
   local weight, bias = node.inputs[2], node.inputs[3]
-  if node.op:find "transpose" then return "transposed convolutions are not fitted" end
+  if node.op ~= "linear" and node.op ~= "conv1d" and node.op ~= "conv2d" then return node.op .. " is not fitted" end
   if weight.kind ~= "parameter" or bias and bias.kind ~= "parameter" then return "its weight is computed" end
   if masked[weight.name] or bias and masked[bias.name] then return "its weight is masked" end
   if #s:uses(weight) > 1 or bias and #s:uses(bias) > 1 then return "it runs more than once" end
