@@ -6,7 +6,7 @@
 
 #include <string.h>
 
-extern pr_op pr_op_mul;
+extern pr_op pr_op_add, pr_op_mul;
 
 pr_status pr_parameter_make(pr_tensor *t, bool is_buffer) {
   if (t->parameter) return PR_OK;
@@ -62,8 +62,13 @@ pr_status pr_parameter_finalize(pr_tensor *t) {
   if (!t->parameter || !t->parameter->mask) return PR_OK;
   pr_tensor *masked = pr_parameter_value(t);
   if (!masked) return pr_error_last()->code;
-  PR_TRY(pr_copy(t, masked));
-  return pr_parameter_mask(t, NULL);
+  bool recording = pr_grad_mode(false);
+  pr_tensor *zero = pr_tensor_scalar(t->dtype, 0);
+  pr_tensor *plain = zero ? prO_call(&pr_op_add, NULL, 2, masked, zero) : NULL; /* -0 + 0 is 0: plain zeros */
+  pr_grad_mode(recording);
+  pr_status status = plain ? pr_copy(t, plain) : pr_error_last()->code;
+  pr_release(zero), pr_release(plain);
+  return status ? status : pr_parameter_mask(t, NULL);
 }
 
 /* --- dense gradients -------------------------------------------------------------------------------------------------- */

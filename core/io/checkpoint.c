@@ -5,6 +5,7 @@
 #include "base/memory.h"
 #include "io/file.h"
 #include "io/hdf5.h"
+#include "io/sparse.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,11 +16,11 @@ static const char magic[] = "prunelua-checkpoint ";
 
 /* --- the block in front ------------------------------------------------------------------------------------------------- */
 
-void prI_checkpoint_header(const void *rest, size_t size, char header[PR_CHECKPOINT_HEADER]) {
+void prI_checkpoint_header(const void *rest, size_t size, int version, char header[PR_CHECKPOINT_HEADER]) {
   XXH128_canonical_t digest;
   XXH128_canonicalFromHash(&digest, XXH3_128bits(rest, size - PR_CHECKPOINT_HEADER));
   char text[PR_CHECKPOINT_HEADER];
-  int n = snprintf(text, sizeof text, "%s%d\nbytes %zu\nxxh3-128 ", magic, PR_CHECKPOINT_VERSION, size);
+  int n = snprintf(text, sizeof text, "%s%d\nbytes %zu\nxxh3-128 ", magic, version, size);
   for (size_t i = 0; i < sizeof digest.digest; i++)
     n += snprintf(text + n, sizeof text - (size_t)n, "%02x", digest.digest[i]);
   memset(header, ' ', PR_CHECKPOINT_HEADER);
@@ -48,7 +49,7 @@ static pr_status foreign(const char *name, const unsigned char *bytes, size_t si
 }
 
 /* The format version that the first line gives. */
-static pr_status check_version(const char *bytes, size_t size, const char *name) {
+static pr_status check_version(const char *bytes, size_t size, const char *name, int *version) {
   size_t length = strlen(magic), digits = 0;
   if (size < length || memcmp(bytes, magic, length) != 0)
     return foreign(name, (const unsigned char *)bytes, size);
@@ -56,13 +57,13 @@ static pr_status check_version(const char *bytes, size_t size, const char *name)
   while (length + digits < size && digits < 6 && bytes[length + digits] >= '0' &&
          bytes[length + digits] <= '9')
     number[digits] = bytes[length + digits], digits++;
-  int version = atoi(number);
-  if (version > PR_CHECKPOINT_VERSION && length + digits < size && bytes[length + digits] == '\n')
+  *version = atoi(number);
+  if (*version > PR_CHECKPOINT_VERSION && length + digits < size && bytes[length + digits] == '\n')
     return pr_fail(
         PR_ERR_UNSUPPORTED,
         "%s: is a checkpoint of format %d; this program reads formats up to %d: use a newer prunelua", name,
-        version, PR_CHECKPOINT_VERSION);
-  if (version != PR_CHECKPOINT_VERSION)
+        *version, PR_CHECKPOINT_VERSION);
+  if (*version < 1 || *version > PR_CHECKPOINT_VERSION)
     return pr_fail(PR_ERR_FORMAT, "%s: is damaged: its first line is not that of a checkpoint", name);
   return PR_OK;
 }
@@ -70,10 +71,11 @@ static pr_status check_version(const char *bytes, size_t size, const char *name)
 pr_status pr_checkpoint_check(const void *bytes, size_t size, const char *name) {
   const char *text = bytes;
   char expected[PR_CHECKPOINT_HEADER];
-  PR_TRY(check_version(text, size, name));
+  int version;
+  PR_TRY(check_version(text, size, name, &version));
   if (size <= PR_CHECKPOINT_HEADER)
     return pr_fail(PR_ERR_FORMAT, "%s: is damaged: it ends after %zu bytes", name, size);
-  prI_checkpoint_header(text + PR_CHECKPOINT_HEADER, size, expected);
+  prI_checkpoint_header(text + PR_CHECKPOINT_HEADER, size, version, expected);
   if (memcmp(text, expected, PR_CHECKPOINT_HEADER) == 0) return PR_OK;
   char copy[64];
   unsigned long long says = 0;
@@ -94,9 +96,11 @@ typedef struct reader {
 } reader;
 
 /* A line of the index, split and unescaped where names are. */
+enum { WORDS = 6 };
 typedef struct entry {
-  char *word[5];
+  char *word[WORDS];
   int count;
+  const char *shape; /* of a compressed array, or NULL */
   char path[512];
 } entry;
 
@@ -163,12 +167,55 @@ static pr_status make_tensor(reader *r, const entry *e, const pr_hdf5_array *a, 
   return PR_OK;
 }
 
+/* The bits of the array at `path`. */
+static pr_status read_bits(reader *r, const char *path, pr_hdf5_array *bits) {
+  char full[sizeof((entry *)0)->path + 8];
+  snprintf(full, sizeof full, "bits/%s", path);
+  return pr_hdf5_read(r->file, full, bits);
+}
+
+/* Say of a failure in sparse.c where it was. */
+static pr_status misfit(const reader *r, const entry *e, pr_status status) {
+  char why[160];
+  if (status != PR_ERR_FORMAT) return status;
+  snprintf(why, sizeof why, "%s", pr_error_last()->message);
+  return inconsistent(r, why, e->path);
+}
+
+/* In the place of the list of its values, the whole array. */
+static pr_status expand(reader *r, const entry *e, pr_hdf5_array *a) {
+  pr_hdf5_array bits, whole;
+  PR_TRY(read_bits(r, e->path, &bits));
+  pr_status status = misfit(r, e, prI_expand(a, &bits, e->shape, &whole));
+  pr_hdf5_array_free(&bits);
+  if (status) return status;
+  pr_hdf5_array_free(a);
+  *a = whole;
+  return PR_OK;
+}
+
 static pr_status read_tensor(reader *r, const entry *e, pr_tensor **out) {
   pr_hdf5_array a;
   PR_TRY(pr_hdf5_read(r->file, e->path, &a));
-  pr_status status = make_tensor(r, e, &a, out);
+  pr_status status = e->shape ? expand(r, e, &a) : PR_OK;
+  if (!status) status = make_tensor(r, e, &a, out);
   pr_hdf5_array_free(&a);
   return status;
+}
+
+/* A mask that is the bits of its parameter. */
+static pr_status read_mask_of_bits(reader *r, const entry *e, const pr_tensor *owner, pr_tensor **out) {
+  pr_hdf5_array bits;
+  char path[sizeof e->path + 16];
+  snprintf(path, sizeof path, "parameters/%s", strchr(e->path, '/') + 1);
+  PR_TRY(read_bits(r, path, &bits));
+  pr_tensor *mask = pr_tensor_new(PR_F32, PR_CPU, owner->dim, owner->shape);
+  pr_status status = mask ? PR_OK : PR_ERR_MEMORY;
+  if (!status) status = misfit(r, e, prI_expand_mask(&bits, pr_numel(owner), prT_data(mask)));
+  pr_hdf5_array_free(&bits);
+  if (status) return pr_release(mask), status;
+  *out = mask;
+  return PR_OK;
 }
 
 static pr_status add_tensor(reader *r, const entry *e, bool parameter, bool buffer) {
@@ -187,7 +234,10 @@ static pr_status add_tensor(reader *r, const entry *e, bool parameter, bool buff
 static pr_status add_attachment(reader *r, const entry *e, bool slot) {
   pr_tensor *owner = pr_checkpoint_find_tensor(r->out, e->word[1]), *t;
   if (!owner || !owner->parameter) return inconsistent(r, "what it belongs to is missing", e->path);
-  PR_TRY(read_tensor(r, e, &t));
+  if (!slot && strcmp(e->word[2], "bits") == 0)
+    PR_TRY(read_mask_of_bits(r, e, owner, &t));
+  else
+    PR_TRY(read_tensor(r, e, &t));
   pr_status status = slot ? pr_parameter_slot_set(owner, e->word[4], t) : pr_parameter_mask(owner, t);
   pr_release(t);
   return status;
@@ -218,8 +268,10 @@ static pr_status read_entry(reader *r, entry *e) {
   size_t k = 0, n = sizeof kinds / sizeof *kinds;
   while (k < n && strcmp(kinds[k].kind, e->word[0]) != 0) k++;
   if (k == n) return PR_OK; /* something that a later program added and this one need not know */
-  if (e->count != kinds[k].words) return inconsistent(r, "a line of the index is damaged", e->word[0]);
-  bool slot = k == 4, text = k == 5;
+  bool slot = k == 4, text = k == 5, compressed = !text && e->count == kinds[k].words + 1;
+  if (e->count != kinds[k].words + compressed)
+    return inconsistent(r, "a line of the index is damaged", e->word[0]);
+  if (compressed) e->shape = e->word[e->count - 1];
   int length = snprintf(e->path, sizeof e->path, "%s%s%s%s%s", kinds[k].group, text ? "" : "/", e->word[1],
                         slot ? "/" : "", slot ? e->word[4] : "");
   if (length >= (int)sizeof e->path) return inconsistent(r, "a name is too long", e->word[1]);
@@ -234,7 +286,7 @@ static pr_status read_index(reader *r, char *index) {
   for (char *line = strtok_r(index, "\n", &lines); line; line = strtok_r(NULL, "\n", &lines)) {
     entry e = { .count = 0 };
     char *words, *word = strtok_r(line, " ", &words);
-    for (; word && e.count < 5; word = strtok_r(NULL, " ", &words)) e.word[e.count++] = word;
+    for (; word && e.count < WORDS; word = strtok_r(NULL, " ", &words)) e.word[e.count++] = word;
     if (e.count == 0) continue;
     PR_TRY(read_entry(r, &e));
   }
@@ -258,8 +310,9 @@ static pr_status open_checked(const char *path, pr_hdf5 **file) {
   char header[PR_CHECKPOINT_HEADER];
   void *bytes;
   size_t size;
+  int version;
   PR_TRY(pr_file_head(path, header, sizeof header, &size));
-  PR_TRY(check_version(header, size, path));
+  PR_TRY(check_version(header, size, path, &version));
   PR_TRY(pr_file_read(path, &bytes, &size));
   pr_status status = pr_checkpoint_check(bytes, size, path);
   if (!status) status = pr_hdf5_open_bytes(bytes, size, path, file);

@@ -2,7 +2,7 @@
  *
  * The file is HDF5 (any HDF5 tool opens it) behind a block of 512 bytes, HDF5's "user block", which holds
  *
- *   prunelua-checkpoint 1\n       format version
+ *   prunelua-checkpoint 1\n       format version: 2 where an array is compressed as below, else 1
  *   bytes N\n                     length of the whole file
  *   xxh3-128 HEX\n                digest of everything behind the block
  *
@@ -15,9 +15,18 @@
  *   /buffers/NAME                 running statistics and the like
  *   /constants/NAME               tensors that the model's code brought along
  *   /masks/NAME                   masks of parameters; bytes where all entries are 0 or 1
+ *   /bits/GROUP/NAME              of an array with many zeros that is compressed (sparse.h): which entries
+ * are there; the array itself is then the list of these, and its shape stands in the index
  *   /optimizer/NAME/SLOT          optimiser state of a parameter ("momentum_buffer", "exp_avg", ...)
  *   /NAME                         further texts of the caller (progress, environment, ...)
  *   /index                        text: one line per tensor, in the model's order
+ *
+ * Lines of the index are "parameter NAME DTYPE STRIDES", the same for buffer, constant and mask, "slot NAME
+ * DTYPE STRIDES SLOT" and "text NAME"; strides are "-" for row-major. A compressed array has its shape behind
+ * that
+ * ("64,3,3,3"). "mask NAME bits -" stands for a mask that is the bits of its parameter: the values under its
+ * zeros are then not in the file. That is how a masked parameter is stored unless dense values are to be
+ * kept.
  *
  * Arrays are row-major; bf16 is stored as uint16 and bool as uint8, with an attribute "dtype" that says so.
  * Texts are arrays of bytes (UTF-8). A slash or a space in a name is written as %2F, %20. Equal content gives
@@ -28,7 +37,7 @@
 
 #include "graph/graph.h"
 
-enum { PR_CHECKPOINT_HEADER = 512, PR_CHECKPOINT_VERSION = 1 };
+enum { PR_CHECKPOINT_HEADER = 512, PR_CHECKPOINT_VERSION = 2 };
 
 /* --- writing ------------------------------------------------------------------------------------------------------------ */
 
@@ -37,6 +46,9 @@ enum { PR_CHECKPOINT_HEADER = 512, PR_CHECKPOINT_VERSION = 1 };
 typedef struct pr_checkpoint_writer pr_checkpoint_writer;
 
 pr_checkpoint_writer *pr_checkpoint_begin(void);
+/* From now on, store what lies under the zeros of masks too: what training goes on with, but nothing reads.
+ */
+void pr_checkpoint_keep_dense(pr_checkpoint_writer *w);
 /* A text of the caller; "graph" and "index" and the names of the groups above are taken. */
 pr_status pr_checkpoint_put_text(pr_checkpoint_writer *w, const char *name, const char *text, size_t length);
 /* A parameter with its mask (and its optimiser state where `state`), a buffer, or (a tensor without
@@ -88,7 +100,7 @@ pr_status pr_checkpoint_check(const void *bytes, size_t size, const char *name);
 
 /* The first PR_CHECKPOINT_HEADER bytes of a file whose other bytes are given; `size` is that of the whole
  * file. */
-void prI_checkpoint_header(const void *rest, size_t size, char header[PR_CHECKPOINT_HEADER]);
+void prI_checkpoint_header(const void *rest, size_t size, int version, char header[PR_CHECKPOINT_HEADER]);
 
 /* A name as one word, which is also one component of a path inside the file: false when it is empty or does
  * not fit. */

@@ -10,6 +10,7 @@
 #include "base/memory.h"
 #include "io/file.h"
 #include "io/hdf5.h"
+#include "io/sparse.h"
 
 #include <hdf5.h>
 #include <stdio.h>
@@ -29,7 +30,8 @@ struct pr_checkpoint_writer {
   hid_t file, links, groups; /* the latter two property lists; -1 when not open */
   char *index;
   size_t length, room;
-  bool failed;
+  int version;
+  bool keep_dense, failed;
   pr_error reason;
 };
 
@@ -114,6 +116,7 @@ pr_checkpoint_writer *pr_checkpoint_begin(void) {
   prI_hdf5_start();
   pr_checkpoint_writer *w = PRB_NEW(pr_checkpoint_writer);
   if (!w) return NULL;
+  w->version = 1;
   w->file = create_file(&w->image);
   w->links = H5Pcreate(H5P_LINK_CREATE), w->groups = H5Pcreate(H5P_GROUP_CREATE);
   if (w->file < 0 || w->links < 0 || w->groups < 0 || H5Pset_char_encoding(w->links, H5T_CSET_UTF8) < 0 ||
@@ -124,6 +127,8 @@ pr_checkpoint_writer *pr_checkpoint_begin(void) {
   }
   return w;
 }
+
+void pr_checkpoint_keep_dense(pr_checkpoint_writer *w) { w->keep_dense = true; }
 
 /* Closing a file whose writing failed may fail too; the block is ours in any case. */
 static bool close_file(pr_checkpoint_writer *w) {
@@ -286,23 +291,95 @@ typedef struct place {
   const char *slot;  /* of optimiser state, escaped, or "" */
 } place;
 
-static pr_status store(pr_checkpoint_writer *w, const place *p, pr_tensor *t, bool pack) {
-  char path[LONGEST_NAME + LONGEST_SLOT + 32], line[LONGEST_NAME + LONGEST_SLOT + PR_SHAPE_TEXT + 64];
+/* Where a tensor lies in the file, and its line in the index up to the shape. */
+typedef struct names {
+  char path[LONGEST_NAME + LONGEST_SLOT + 32], bits[LONGEST_NAME + LONGEST_SLOT + 40];
+  char line[LONGEST_NAME + LONGEST_SLOT + PR_SHAPE_TEXT + 64];
+} names;
+
+static names names_of(const place *p, const pr_tensor *t) {
+  names n;
   char layout[PR_SHAPE_TEXT];
+  layout_text(t, layout);
+  snprintf(n.path, sizeof n.path, *p->slot ? "%s/%s/%s" : "%s/%s", p->group, p->word, p->slot);
+  snprintf(n.bits, sizeof n.bits, "bits/%s", n.path);
+  snprintf(n.line, sizeof n.line, "%s %s %s %s%s%s", p->kind, p->word, pr_dtype_name(t->dtype), layout,
+           *p->slot ? " " : "", p->slot);
+  return n;
+}
+
+static pr_status finish_line(pr_checkpoint_writer *w, const char *line, const pr_tensor *compressed) {
+  PR_TRY(add_line(w, line));
+  for (int d = 0; compressed && d < compressed->dim; d++) {
+    char size[32];
+    snprintf(size, sizeof size, d ? ",%lld" : " %lld", (long long)compressed->shape[d]);
+    PR_TRY(add_line(w, size));
+  }
+  return add_line(w, "\n");
+}
+
+/* As bits and the `count` values where they are 1. */
+static pr_status store_compressed(pr_checkpoint_writer *w, const names *n, const pr_tensor *rows,
+                                  const unsigned char *bits, int64_t count) {
+  array a = array_of(rows);
+  array which = {
+    H5T_STD_U8LE, H5T_NATIVE_UINT8, 1, 1, { prI_bits_bytes(pr_numel(rows)) }, bits, .pack = true
+  };
+  size_t bytes = (size_t)count * a.size;
+  void *values = prB_resize(NULL, 0, bytes + 1);
+  if (!values) return fail(w, PR_ERR_MEMORY);
+  prI_gather(a.data, a.size, bits, pr_numel(rows), values);
+  a.dim = 1, a.shape[0] = (hsize_t)count, a.data = values;
+  pr_status status = put_array(w, n->path, &a);
+  if (!status) status = put_array(w, n->bits, &which);
+  if (!status) status = finish_line(w, n->line, rows);
+  prB_resize(values, bytes + 1, 0);
+  w->version = 2;
+  return status;
+}
+
+/* Are bits and values well below what the whole takes? */
+static bool is_worth_it(const pr_tensor *t, int64_t count) {
+  int64_t entries = pr_numel(t), size = (int64_t)pr_dtype_size(t->dtype);
+  return t->dim > 0 && entries >= 64 &&
+         (int64_t)prI_bits_bytes(entries) + count * size < entries * size / 16 * 15;
+}
+
+/* `mask` (row-major, or NULL): what lies under its zeros is left out, and *left_out says so, if it is of
+ * zeros and ones. Without one zeros are left out where there are many. */
+static pr_status store_rows(pr_checkpoint_writer *w, const names *n, const pr_tensor *rows, const float *mask,
+                            bool pack, bool *left_out) {
+  int64_t entries = pr_numel(rows), count = -1;
+  size_t bytes = prI_bits_bytes(entries) + 1;
+  unsigned char *bits = prB_resize(NULL, 0, bytes);
+  if (!bits) return fail(w, PR_ERR_MEMORY);
+  if (mask && rows->dim > 0) count = prI_bits_of_mask(mask, entries, bits);
+  *left_out = count >= 0;
+  if (!*left_out) count = prI_bits_of_entries(prT_data(rows), pr_dtype_size(rows->dtype), entries, bits);
+  pr_status status;
+  if (*left_out || is_worth_it(rows, count)) {
+    status = store_compressed(w, n, rows, bits, count);
+  } else {
+    array a = array_of(rows);
+    a.pack = pack || has_many_zeros(rows);
+    status = put_array(w, n->path, &a);
+    if (!status) status = finish_line(w, n->line, NULL);
+  }
+  prB_resize(bits, bytes, 0);
+  return status;
+}
+
+static pr_status store(pr_checkpoint_writer *w, const place *p, pr_tensor *t, const float *mask, bool pack,
+                       bool *left_out) {
   if (t->device != PR_CPU || !t->storage)
     return fail(w, pr_fail(PR_ERR_DTYPE, "checkpoint: %s is on %s; move it to the cpu", p->word,
                            pr_device_name(t->device)));
-  layout_text(t, layout);
-  snprintf(path, sizeof path, *p->slot ? "%s/%s/%s" : "%s/%s", p->group, p->word, p->slot);
-  snprintf(line, sizeof line, "%s %s %s %s%s%s\n", p->kind, p->word, pr_dtype_name(t->dtype), layout,
-           *p->slot ? " " : "", p->slot);
   pr_tensor *rows = pr_contiguous(t);
   if (!rows) return fail(w, PR_ERR_MEMORY);
-  array a = array_of(rows);
-  a.pack = pack || has_many_zeros(rows);
-  pr_status status = put_array(w, path, &a);
+  names n = names_of(p, t);
+  pr_status status = store_rows(w, &n, rows, mask, pack, left_out);
   pr_release(rows);
-  return status ? status : add_line(w, line);
+  return status;
 }
 
 /* A mask of zeros and ones as bytes, which pack to nearly nothing. */
@@ -310,14 +387,25 @@ static pr_status store_mask(pr_checkpoint_writer *w, const char *word, pr_tensor
   place p = { "mask", "masks", word, "" };
   const float *value = prT_data(mask);
   int64_t n = pr_numel(mask), i = 0;
-  bool row_major = pr_is_contiguous(mask);
+  bool row_major = pr_is_contiguous(mask), left_out;
   while (row_major && i < n && (value[i] == 0 || value[i] == 1)) i++;
-  if (i < n) return store(w, &p, mask, true);
+  if (i < n) return store(w, &p, mask, NULL, true, &left_out);
   pr_tensor *bytes = pr_to_dtype(mask, PR_U8);
   if (!bytes) return fail(w, pr_error_last()->code);
-  pr_status status = store(w, &p, bytes, true);
+  pr_status status = store(w, &p, bytes, NULL, true, &left_out);
   pr_release(bytes);
   return status;
+}
+
+/* A parameter's value and its mask: together, where what is under the mask need not be kept. */
+static pr_status store_masked(pr_checkpoint_writer *w, const place *p, pr_tensor *t) {
+  pr_tensor *mask = t->parameter->mask;
+  char line[LONGEST_NAME + 16];
+  bool left_out, together = !w->keep_dense && pr_is_contiguous(mask);
+  PR_TRY(store(w, p, t, together ? prT_data(mask) : NULL, false, &left_out));
+  if (!left_out) return store_mask(w, p->word, mask);
+  snprintf(line, sizeof line, "mask %s bits -\n", p->word);
+  return add_line(w, line);
 }
 
 pr_status pr_checkpoint_put_tensor(pr_checkpoint_writer *w, const char *name, pr_tensor *t, bool state) {
@@ -330,15 +418,18 @@ pr_status pr_checkpoint_put_tensor(pr_checkpoint_writer *w, const char *name, pr
                 pr_fail(PR_ERR_ARGUMENT, "checkpoint: a tensor's name is empty or too long: '%.64s'", name));
   int kind = !t->parameter ? 0 : t->parameter->is_buffer ? 2 : 1;
   place p = { kinds[kind], groups[kind], word, "" };
-  PR_TRY(store(w, &p, t, false));
+  bool left_out;
+  if (t->parameter && t->parameter->mask)
+    PR_TRY(store_masked(w, &p, t));
+  else
+    PR_TRY(store(w, &p, t, NULL, false, &left_out));
   if (!t->parameter) return PR_OK;
-  if (t->parameter->mask) PR_TRY(store_mask(w, word, t->parameter->mask));
   for (pr_slot *slot = state ? t->parameter->slots : NULL; slot; slot = slot->next) {
     if (!prI_checkpoint_escape(slot->name, slot_word, sizeof slot_word))
       return fail(w,
                   pr_fail(PR_ERR_ARGUMENT, "checkpoint: optimiser state of '%s' has no usable name", name));
     place s = { "slot", "optimizer", word, slot_word };
-    PR_TRY(store(w, &s, slot->tensor, false));
+    PR_TRY(store(w, &s, slot->tensor, NULL, false, &left_out));
   }
   return PR_OK;
 }
@@ -406,7 +497,7 @@ static pr_status finish(pr_checkpoint_writer *w, const char *path) {
   size_t size = end_of_file(&w->image);
   if (!size) return pr_fail(PR_ERR_IO, "checkpoint: the HDF5 library made a file without an end");
   char *bytes = w->image.data;
-  prI_checkpoint_header(bytes + PR_CHECKPOINT_HEADER, size, bytes);
+  prI_checkpoint_header(bytes + PR_CHECKPOINT_HEADER, size, w->version, bytes);
   return pr_file_write(path, bytes, size);
 }
 

@@ -66,16 +66,18 @@ static void put_texts(lua_State *L, int index, pr_checkpoint_writer *w) {
   }
 }
 
-/* checkpoint_write(path, graph or list of { name, tensor }, list of { name, text }, with optimiser state?) */
+/* checkpoint_write(path, graph or list of { name, tensor }, list of { name, text }, with optimiser state?,
+ * with what is under masks?) */
 static int checkpoint_write(lua_State *L) {
   const char *path = luaL_checkstring(L, 1);
   bool state = lua_toboolean(L, 4);
   luaL_checktype(L, 3, LUA_TTABLE);
-  lua_settop(L, 4);
+  lua_settop(L, 5);
   pr_checkpoint_writer **slot = lua_newuserdatauv(L, sizeof *slot, 0);
   *slot = NULL;
   luaL_setmetatable(L, WRITER);
   if (!(*slot = pr_checkpoint_begin())) return bind_raise(L);
+  if (lua_toboolean(L, 5)) pr_checkpoint_keep_dense(*slot);
   if (lua_istable(L, 2))
     put_tensors(L, 2, *slot, state);
   else

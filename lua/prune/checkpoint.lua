@@ -129,7 +129,9 @@ function checkpoint.write(path, net, o)
   local steps = history.history(net)
   if #steps > 0 then texts[#texts + 1] = { "history", literal.write(steps, "the model's history") } end
   if o.progress ~= nil then texts[#texts + 1] = { "progress", literal.write(o.progress, "progress") } end
-  core.checkpoint_write(path, traced or tensors, texts, o.optimizer ~= nil or o.partial)
+  local state, dense = o.optimizer ~= nil or o.partial, o.dense
+  if dense == nil then dense = state end
+  core.checkpoint_write(path, traced or tensors, texts, state, dense)
 end
 
 --- Raise where the state of an optimiser could not be saved with a model.
@@ -142,12 +144,16 @@ function checkpoint.check_optimizer(net, optimizer) describe_optimizer(optimizer
 -- @tparam[opt] table options
 --   shape: the input without the batch, to trace the model with (default: that of the last prune.graph, prune.structured or training
 --   of this model); optimizer: an optimiser whose state is saved along; progress: a table of numbers, strings and tables to save along;
---   partial: a model that cannot be traced is saved without its architecture, for a model that exists to take up
+--   dense: keep what lies under the zeros of masks, which nothing reads, but which training moves on (default: only where an optimiser
+--   is saved along). Without, a masked parameter is stored as a bit mask and the values that are left; zeros without a mask are left out too
 -- @usage prune.save("model.h5", net, { shape = { 3, 32, 32 } })
 function checkpoint.save(path, net, given)
   if type(path) ~= "string" then error(("prune.save: the path comes first and is a string, got %s"):format(type(path)), 2) end
   if not Module.is_module(net) then error(("prune.save: the second argument must be a module, got %s"):format(type(net)), 2) end
-  local o = options.check("prune.save", given, { shape = none, optimizer = none, progress = none })
+  local o = options.check("prune.save", given, { shape = none, optimizer = none, progress = none, dense = none })
+  if o.dense ~= nil and type(o.dense) ~= "boolean" then
+    error(("prune.save: dense is true or false, got %s"):format(tostring(o.dense)), 2)
+  end
   util.make_folder(path)
   checkpoint.write(path, net, o)
 end

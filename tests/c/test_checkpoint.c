@@ -4,10 +4,13 @@
 
 #include "io/checkpoint.h"
 #include "io/file.h"
+#include "base/random.h"
 #include "io/hdf5.h"
+#include "io/sparse.h"
 #include "prune.h"
 
 #include <fcntl.h>
+#include <hdf5.h>
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -42,10 +45,12 @@ static void assert_same_bits(const pr_tensor *a, const pr_tensor *b) {
   assert_memory_equal(prT_data(a), prT_data(b), a->storage->bytes);
 }
 
-/* A parameter in channels-last layout with a mask and state, a buffer, and a scalar. */
-static void write_sample(const char *path) {
+/* A parameter in channels-last layout with a mask and state, a buffer, and a scalar; what is under the mask
+ * is kept or not. */
+static void write_sample_as(const char *path, bool dense) {
   pr_checkpoint_writer *w = pr_checkpoint_begin();
   assert_non_null(w);
+  if (dense) pr_checkpoint_keep_dense(w);
   const int64_t shape[] = { 3, 2, 2, 2 };
   pr_tensor *weight = prT_new_channels_last(PR_F32, PR_CPU, 4, shape);
   for (int64_t i = 0; i < 24; i++) prT_set(weight, i, 0.1 * (double)i);
@@ -64,6 +69,8 @@ static void write_sample(const char *path) {
   assert_ok(pr_checkpoint_finish(w, path));
   pr_release(weight), pr_release(mask), pr_release(momentum), pr_release(steps), pr_release(mean);
 }
+
+static void write_sample(const char *path) { write_sample_as(path, true); }
 
 static void keeps_everything(void **state) {
   (void)state;
@@ -194,7 +201,7 @@ static void says_what_a_foreign_file_is(void **state) {
     { "PK\x03\x04      ", "zip archive", PR_ERR_FORMAT },
     { "local prune = require 'prune'", "is not a prunelua checkpoint", PR_ERR_FORMAT },
     { "", "it is empty", PR_ERR_FORMAT },
-    { "prunelua-checkpoint 2\n", "use a newer prunelua", PR_ERR_UNSUPPORTED },
+    { "prunelua-checkpoint 3\n", "use a newer prunelua", PR_ERR_UNSUPPORTED },
   };
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
     assert_ok(pr_file_write(in_folder("foreign"), cases[i].content, strlen(cases[i].content)));
@@ -206,6 +213,198 @@ static void says_what_a_foreign_file_is(void **state) {
   assert_int_equal(pr_error_last()->code, PR_ERR_IO);
 }
 
+/* --- compressed arrays ---------------------------------------------------------------------------------------------------- */
+
+static void masks_leave_out_what_nobody_reads(void **state) {
+  (void)state;
+  write_sample_as(in_folder("masked.h5"), false);
+  write_sample(in_folder("dense.h5"));
+  pr_checkpoint *masked = pr_checkpoint_read(in_folder("masked.h5")),
+                *dense = pr_checkpoint_read(in_folder("dense.h5"));
+  assert_non_null(masked);
+  assert_non_null(dense);
+  pr_tensor *a = pr_checkpoint_find_tensor(masked, "layer 1/0.weight");
+  pr_tensor *b = pr_checkpoint_find_tensor(dense, "layer 1/0.weight");
+  assert_same_bits(a->parameter->mask, b->parameter->mask);
+  assert_same_bits(pr_parameter_value(a), pr_parameter_value(b));
+  assert_same_bits(pr_parameter_slot(a, "momentum_buffer", false),
+                   pr_parameter_slot(b, "momentum_buffer", false));
+  for (int64_t i = 0; i < 24; i++) { /* the mask's one zero */
+    double x = prT_get(a, i), y = prT_get(b, i);
+    if (x != y) assert_true(x == 0);
+  }
+  assert_same_bits(pr_checkpoint_find_tensor(masked, "layer1.running_mean"),
+                   pr_checkpoint_find_tensor(dense, "layer1.running_mean"));
+  pr_checkpoint_free(masked), pr_checkpoint_free(dense);
+}
+
+/* All types, sizes around whole bytes of bits, and shares of zeros from none to all; -0.0 and NaN keep their
+ * bits. */
+static void zeros_are_left_out_without_loss(void **state) {
+  (void)state;
+  const int64_t sizes[] = { 0, 1, 63, 64, 65, 200, 1000 };
+  for (int dtype = 0; dtype < PR_DTYPES; dtype++)
+    for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++)
+      for (int64_t every = 1; every <= 1000; every *= 10) {
+        pr_tensor *t = pr_tensor_zeros((pr_dtype)dtype, PR_CPU, 2, (int64_t[]){ sizes[s], 3 });
+        for (int64_t i = 0; i < pr_numel(t); i += every) prT_set(t, i, (double)(i + 1));
+        if (pr_dtype_is_float(t->dtype) && sizes[s] > 2) prT_set(t, 3, -0.0), prT_set(t, 4, NAN);
+        pr_checkpoint_writer *w = pr_checkpoint_begin();
+        assert_ok(pr_checkpoint_put_tensor(w, "t", t, true));
+        assert_ok(pr_checkpoint_finish(w, in_folder("zeros.h5")));
+        pr_checkpoint *c = pr_checkpoint_read(in_folder("zeros.h5"));
+        assert_non_null(c);
+        assert_same_bits(pr_checkpoint_find_tensor(c, "t"), t);
+        pr_checkpoint_free(c);
+        pr_release(t);
+      }
+  pr_cache_empty();
+}
+
+/* A tenth of the values stays: the file is about a tenth plus one bit per entry. */
+static void a_sparse_file_is_small(void **state) {
+  (void)state;
+  enum { ROWS = 500, COLUMNS = 640, ENTRIES = ROWS * COLUMNS };
+  for (int masked = 0; masked < 2; masked++) {
+    pr_tensor *t = numbers(PR_F32, 2, (int64_t[]){ ROWS, COLUMNS }, 1e-3);
+    pr_tensor *mask = pr_tensor_full(PR_F32, PR_CPU, 2, t->shape, 1);
+    for (int64_t i = 0; i < ENTRIES; i++) prT_set(mask, i, prB_uniform(3, 1, 0, (uint64_t)i) < 0.1);
+    assert_ok(pr_parameter_make(t, false));
+    assert_ok(pr_parameter_mask(t, mask));
+    if (!masked) assert_ok(pr_parameter_finalize(t));
+    pr_checkpoint_writer *w = pr_checkpoint_begin();
+    assert_ok(pr_checkpoint_put_tensor(w, "t", t, true));
+    assert_ok(pr_checkpoint_finish(w, in_folder("tenth.h5")));
+    struct stat info;
+    assert_int_equal(stat(in_folder("tenth.h5"), &info), 0);
+    assert_true(info.st_size < ENTRIES * 4 / 10 + ENTRIES / 8 + 16384);
+    pr_checkpoint *c = pr_checkpoint_read(in_folder("tenth.h5"));
+    assert_non_null(c);
+    pr_tensor *again = pr_checkpoint_find_tensor(c, "t");
+    assert_same_bits(pr_parameter_value(again), pr_parameter_value(t));
+    assert_int_equal(again->parameter->mask != NULL, masked);
+    pr_checkpoint_free(c);
+    pr_release(t), pr_release(mask);
+  }
+  pr_cache_empty();
+}
+
+/* A mask with other numbers than 0 and 1 is kept as it is, with all values. */
+static void other_masks_keep_all_values(void **state) {
+  (void)state;
+  pr_tensor *t = numbers(PR_F32, 1, (int64_t[]){ 100 }, 1),
+            *mask = pr_tensor_zeros(PR_F32, PR_CPU, 1, t->shape);
+  prT_set(mask, 7, 0.5);
+  assert_ok(pr_parameter_make(t, false));
+  assert_ok(pr_parameter_mask(t, mask));
+  pr_checkpoint_writer *w = pr_checkpoint_begin();
+  assert_ok(pr_checkpoint_put_tensor(w, "t", t, true));
+  assert_ok(pr_checkpoint_finish(w, in_folder("half.h5")));
+  pr_checkpoint *c = pr_checkpoint_read(in_folder("half.h5"));
+  assert_non_null(c);
+  assert_same_bits(pr_checkpoint_find_tensor(c, "t"), t);
+  assert_same_bits(pr_checkpoint_find_tensor(c, "t")->parameter->mask, mask);
+  pr_checkpoint_free(c), pr_release(t), pr_release(mask);
+}
+
+static pr_hdf5_array bytes_of(unsigned char *data, int64_t n) {
+  return (pr_hdf5_array){
+    .type = PR_HDF5_U8, .rank = 1, .shape = { n }, .count = n, .bytes = (size_t)n, .data = data
+  };
+}
+
+static void bits_and_values_that_do_not_fit_are_refused(void **state) {
+  (void)state;
+  unsigned char set[2] = { 0x05, 0x02 }, three[3] = { 1, 2, 3 }, spare[2] = { 0x05, 0x12 };
+  pr_hdf5_array values = bytes_of(three, 3), bits = bytes_of(set, 2), out;
+  assert_ok(prI_expand(&values, &bits, "3,4", &out));
+  assert_int_equal(out.rank, 2);
+  assert_memory_equal(out.data, ((unsigned char[]){ 1, 0, 2, 0, 0, 0, 0, 0, 0, 3, 0, 0 }), 12);
+  pr_hdf5_array_free(&out);
+  static const char *const shapes[] = {
+    "",      "-",  "3,", ",4", "3,,4", "3 4", "-3,-4", "1,1,1,1,1,1,1,1,12", "3x4", "4294967296,4294967296",
+
+    "0x3,4", "+12"
+  };
+  for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
+    assert_fails(prI_expand(&values, &bits, shapes[i], &out), PR_ERR_FORMAT, "is not a shape");
+  assert_fails(prI_expand(&values, &bits, "3,8", &out), PR_ERR_FORMAT,
+               "24 entries have 3 bytes of bits, not 2");
+  assert_fails(prI_expand(&values, &bits, "2,4", &out), PR_ERR_FORMAT, "8 entries have 1 bytes");
+  assert_fails(prI_expand(&values, &bits, "9223372036854775807", &out), PR_ERR_FORMAT, "bytes of bits");
+  assert_fails(prI_expand(&values, &bits, "0", &out), PR_ERR_FORMAT, "0 entries have 0 bytes");
+  pr_hdf5_array wrong = bytes_of(spare, 2), few = bytes_of(three, 2);
+  assert_fails(prI_expand(&values, &wrong, "3,4", &out), PR_ERR_FORMAT, "behind the last entry");
+  assert_fails(prI_expand(&few, &bits, "3,4", &out), PR_ERR_FORMAT, "3 bits are set, there are 2 values");
+  wrong = bits, wrong.type = PR_HDF5_I8;
+  assert_fails(prI_expand(&values, &wrong, "3,4", &out), PR_ERR_FORMAT, "not a list of bytes");
+  wrong = values, wrong.rank = 2;
+  assert_fails(prI_expand(&wrong, &bits, "3,4", &out), PR_ERR_FORMAT, "values");
+  float mask[24];
+  assert_ok(prI_expand_mask(&bits, 12, mask));
+  for (int i = 0; i < 12; i++) assert_true(mask[i] == (i == 0 || i == 2 || i == 9));
+  assert_fails(prI_expand_mask(&bits, 24, mask), PR_ERR_FORMAT, "bytes of bits");
+}
+
+/* Write into an array of a checkpoint and make its digest true again, as whoever forges one would. */
+static void forge(const char *path, const char *dataset, size_t at, const void *bytes, size_t length) {
+  hid_t file = H5Fopen(path, H5F_ACC_RDWR, H5P_DEFAULT), data = H5Dopen2(file, dataset, H5P_DEFAULT);
+  unsigned char content[4096];
+  assert_true(data >= 0 && H5Dget_storage_size(data) < sizeof content);
+  hid_t type = H5Dget_type(data);
+  assert_true(H5Dread(data, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, content) >= 0);
+  memcpy(content + at, bytes, length);
+  assert_true(H5Dwrite(data, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, content) >= 0);
+  H5Tclose(type), H5Dclose(data), H5Fclose(file);
+  void *all;
+  size_t size;
+  assert_ok(pr_file_read(path, &all, &size));
+  prI_checkpoint_header((char *)all + PR_CHECKPOINT_HEADER, size, 2, all);
+  assert_ok(pr_file_write(path, all, size));
+  prB_aligned_free(all, size);
+}
+
+/* Files that are whole, and wrong. */
+static void forged_files_are_refused(void **state) {
+  (void)state;
+  static const char index[] = "parameter w f32 - 5,20\nmask w bits -\n";
+  static const struct {
+    const char *dataset;
+    size_t at;
+    const char *bytes, *message;
+  } cases[] = {
+    { "bits/parameters/w", 0, "\xff", "bits are set, there are 50 values" },
+    { "bits/parameters/w", 12, "\xf5", "bits behind the last entry are set" },
+    { "index", 18, "5,30", "bytes of bits" },
+    { "index", 18, "5,2x", "is not a shape" },
+    { "index", 18, "5 20", "a line of the index is damaged" },
+    { "index", 12, "f64", "another type" },
+    { "index", 16, "1", "a layout does not fit" },
+    { "index", 28, "v", "what it belongs to is missing" },
+    { "index", 30, "byts", "" },
+  };
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    pr_tensor *t = numbers(PR_F32, 2, (int64_t[]){ 5, 20 }, 1),
+              *mask = pr_tensor_zeros(PR_F32, PR_CPU, 2, t->shape);
+    for (int64_t k = 0; k < 100; k += 2) prT_set(mask, k, 1);
+    assert_ok(pr_parameter_make(t, false));
+    assert_ok(pr_parameter_mask(t, mask));
+    pr_checkpoint_writer *w = pr_checkpoint_begin();
+    assert_ok(pr_checkpoint_put_tensor(w, "w", t, false));
+    assert_ok(pr_checkpoint_finish(w, in_folder("forged.h5")));
+    pr_release(t), pr_release(mask);
+    forge(in_folder("forged.h5"), "index", 0, index, 0);
+    pr_checkpoint *c = pr_checkpoint_read(in_folder("forged.h5"));
+    assert_non_null(c);
+    assert_string_equal(pr_checkpoint_find_text(c, "index")->text, index);
+    pr_checkpoint_free(c);
+    forge(in_folder("forged.h5"), cases[i].dataset, cases[i].at, cases[i].bytes, strlen(cases[i].bytes));
+    assert_null(pr_checkpoint_read(in_folder("forged.h5")));
+    if (!strstr(pr_error_last()->message, cases[i].message)) print_error("%s\n", pr_error_last()->message);
+    assert_non_null(strstr(pr_error_last()->message, cases[i].message));
+  }
+}
+
 /* --- saving ------------------------------------------------------------------------------------------------------------- */
 
 static void every_allocation_may_fail(void **state) {
@@ -213,6 +412,8 @@ static void every_allocation_may_fail(void **state) {
   const int64_t shape[] = { 40, 50 };
   pr_tensor *t = numbers(PR_F32, 2, shape, 1);
   assert_ok(pr_parameter_make(t, false));
+  pr_tensor *mask = numbers(PR_BOOL, 2, shape, 1); /* one in three stays */
+  assert_ok(pr_parameter_mask(t, mask));
   bool done = false;
   for (size_t n = 1; !done; n++) {
     assert_true(n < 1000);
@@ -226,7 +427,7 @@ static void every_allocation_may_fail(void **state) {
     done = c != NULL;
     pr_checkpoint_free(c);
   }
-  pr_release(t);
+  pr_release(t), pr_release(mask);
 }
 
 static void a_failed_save_leaves_the_old_file(void **state) {
@@ -316,6 +517,12 @@ int main(void) {
     memory_test(refuses_every_flipped_bit),
     memory_test(refuses_every_truncation),
     memory_test(says_what_a_foreign_file_is),
+    memory_test(masks_leave_out_what_nobody_reads),
+    memory_test(zeros_are_left_out_without_loss),
+    memory_test(a_sparse_file_is_small),
+    memory_test(other_masks_keep_all_values),
+    memory_test(bits_and_values_that_do_not_fit_are_refused),
+    memory_test(forged_files_are_refused),
     memory_test(every_allocation_may_fail),
     memory_test(a_failed_save_leaves_the_old_file),
     memory_test(refuses_what_is_no_file),
