@@ -87,7 +87,7 @@ function Ticket:save(path)
   local list = {}
   for name, value in util.sorted(self.values) do list[#list + 1] = { name, core.parameter(value:clone()) } end
   util.make_folder(path)
-  core.checkpoint_write(path, list, {}, true)
+  core.checkpoint_write(path, list, {}, true, true)
 end
 
 Ticket.__tostring = function(self)
