@@ -85,7 +85,7 @@ local function describe(s, block)
   block.path, block.parts = path, table.concat(parts, " ")
 end
 
--- Everything that could go, in the order in which it runs, and the additions that are not of this kind.
+-- Every branch that could go, in the order in which they run, and the additions that are not of this kind.
 local function find(s)
   local uses, blocks, others = uses_of(s), {}, {}
   for _, node in ipairs(s.nodes) do
@@ -96,7 +96,7 @@ local function find(s)
         local branch = side == 1 and b or a
         local region = entry ~= branch and region_of(entry, branch)
         if region and not leaks(region, node, branch, uses) then
-          found = { add = node, side = side, entry = entry, branch = branch, region = region, tensors = {}, index = #blocks + 1 }
+          found = { add = node, side = side, entry = entry, branch = branch, region = region }
         end
       end
       if found then
@@ -110,9 +110,35 @@ local function find(s)
   return blocks, others
 end
 
+-- What goes as a whole: each branch, or all branches whose sums one module makes (attention and the layers behind it, of a transformer's block).
+local function gather(branches, by)
+  local blocks, at = {}, {}
+  for i, branch in ipairs(branches) do
+    local block = by == "module" and at[branch.path]
+    if block then
+      block.branches[#block.branches + 1] = i
+      block.parts, block.last = block.parts .. " " .. branch.parts, branch.add
+    else
+      block = { path = branch.path, parts = branch.parts, branches = { i }, entry = branch.entry, last = branch.add, tensors = {} }
+      blocks[#blocks + 1], at[branch.path] = block, block
+    end
+  end
+  return blocks
+end
+
+-- Numbers of the branches of some blocks, ascending.
+local function branches_of(blocks, numbers)
+  local list = {}
+  for _, number in ipairs(numbers) do
+    for _, branch in ipairs(blocks[number].branches) do list[#list + 1] = branch end
+  end
+  table.sort(list)
+  return list
+end
+
 -- --- the model without some of them ---------------------------------------------------------------------------------------
 
--- A fresh graph without the branches of these numbers, over the same tensors.
+-- A fresh graph without these branches (numbers), over the same tensors.
 local function without(traced, numbers)
   local s = surgery.open(traced)
   local blocks = find(s)
@@ -135,7 +161,7 @@ end
 local function change_scores(blocks, s, batches)
   local scores, uses = {}, uses_of(s)
   for i, block in ipairs(blocks) do
-    local out = block.add.outputs[1]
+    local out = block.last.outputs[1]
     local readers = uses[out] or {}
     if #readers == 1 and readers[1].op == "relu" then out = readers[1].outputs[1] end
     local outputs = s.outputs
@@ -159,8 +185,8 @@ local function loss_scores(traced, blocks, batches, o)
   local bar = progress.bar { total = #blocks, label = "blocks", leave = false }
   local over <close> = setmetatable({}, { __close = function() bar:done() end }) -- luacheck: ignore
   local scores = {}
-  for i in ipairs(blocks) do
-    scores[i] = measuring.measure(without(traced, { i }), batches, o, where).loss - base
+  for i, block in ipairs(blocks) do
+    scores[i] = measuring.measure(without(traced, block.branches), batches, o, where).loss - base
     bar:step()
   end
   return scores
@@ -225,13 +251,12 @@ local function read_target(o, count, before)
   return nil, given, value <= 1 and value * before[given] or value
 end
 
--- Numbers of the blocks that go, ascending, and what is left then.
-local function choose(traced, order, o, before)
+-- Numbers of the blocks that go, and what is left then.
+local function choose(traced, blocks, order, o, before)
   local count, target, most = read_target(o, #order, before)
   local function first(n)
     local list = table.move(order, 1, n, 1, {})
-    table.sort(list)
-    return list, n == 0 and before or cost_of(without(traced, list))
+    return list, n == 0 and before or cost_of(without(traced, branches_of(blocks, list)))
   end
   if count then return first(count) end
   local list, after = {}, before
@@ -255,14 +280,16 @@ local function is_ignored(block, patterns)
 end
 
 -- What each block holds and costs.
-local function weigh(traced, blocks, before)
-  for i, block in ipairs(blocks) do
-    for node in pairs(block.region) do
-      for _, value in ipairs(node.inputs) do
-        if value and value.kind == "parameter" then block.tensors[value.name] = value.tensor end
+local function weigh(traced, blocks, branches, before)
+  for _, block in ipairs(blocks) do
+    for _, number in ipairs(block.branches) do
+      for node in pairs(branches[number].region) do
+        for _, value in ipairs(node.inputs) do
+          if value and value.kind == "parameter" then block.tensors[value.name] = value.tensor end
+        end
       end
     end
-    local after = cost_of(without(traced, { i }))
+    local after = cost_of(without(traced, block.branches))
     block.macs, block.params = before.macs - after.macs, before.params - after.params
   end
 end
@@ -276,13 +303,16 @@ end
 --   criterion: the lowest go first: "similarity" (1 - cosine of what enters and leaves the block on the data: the default with data;
 --   Men et al. 2024), "loss" (rise of the loss without it), "taylor" (sum of |w g| of its weights), "magnitude" (sum of w^2: the default
 --   without data), or function(block) -> number, block = { path, index, parameters = by name, macs, params };
---   data, batches, loss: what the first three are measured on, as for prune.sensitivity; ignore: list of patterns of paths that stay
+--   data, batches, loss: what the first three are measured on, as for prune.sensitivity; ignore: list of patterns of paths that stay;
+--   by: "branch" (each for itself) or "module" (all branches whose sums one module makes go together: a transformer's blocks as a whole)
 -- @return plan: print it, plan:apply(), plan.blocks = list of { path =, parts =, macs =, params =, score =, goes = }, plan.macs, plan.params
 -- @usage print(prune.depth(net, { 3, 32, 32 }, { blocks = 2, data = train, batches = 4 }))
 local function depth(net, shape, given)
   local o = options.check(where, given, {
     blocks = none, ratio = none, macs = none, params = none, criterion = none, data = none, batches = 4, loss = none, ignore = none,
+    by = "branch",
   })
+  if o.by ~= "branch" and o.by ~= "module" then error(('%s: by is "branch" or "module", got %s'):format(where, tostring(o.by)), 2) end
   local words = { "similarity", "loss", "taylor", "magnitude" }
   if type(o.criterion) ~= "function" and o.criterion ~= nil then
     local known = false
@@ -295,12 +325,13 @@ local function depth(net, shape, given)
   end
   local traced = graph.graph(net, shape)
   local s = surgery.open(traced)
-  local blocks, others = find(s)
+  local branches, others = find(s)
+  local blocks = gather(branches, o.by)
   if #blocks == 0 then
     error(("%s: the model has no residual branch that can go: none of its %d additions adds f(x) to x itself"):format(where, #others), 2)
   end
   local before = cost_of(traced)
-  weigh(traced, blocks, before)
+  weigh(traced, blocks, branches, before)
   local scores = core.no_grad(score, traced, blocks, s, net, o)
   local order = {}
   for i, block in ipairs(blocks) do
@@ -308,10 +339,10 @@ local function depth(net, shape, given)
     if not is_ignored(block, o.ignore) then order[#order + 1] = i end
   end
   table.sort(order, function(a, b) return scores[a] < scores[b] or scores[a] == scores[b] and a < b end)
-  local list, after = choose(traced, order, o, before)
+  local list, after = choose(traced, blocks, order, o, before)
   for _, i in ipairs(list) do blocks[i].goes = true end
-  return setmetatable({ graph = traced, net = net, blocks = blocks, others = others, numbers = list, before = before, macs = after.macs,
-    params = after.params, applied = false, criterion = type(o.criterion) == "string" and o.criterion or o.criterion and "function"
+  return setmetatable({ graph = traced, net = net, blocks = blocks, others = others, numbers = branches_of(blocks, list), before = before,
+    macs = after.macs, params = after.params, applied = false, criterion = type(o.criterion) == "string" and o.criterion or o.criterion and "function"
     or (o.data and "similarity" or "magnitude"), asked = ("%d of %d blocks"):format(#list, #blocks) }, Plan)
 end
 
@@ -323,7 +354,9 @@ Plan.__tostring = function(self)
   end
   local out = graph.aligned(lines, { false, false, true, true, true, false })
   table.insert(out, 2, ("-"):rep(#out[1] + 5))
-  out[#out + 1] = ("%d of %d blocks go: params %s -> %s, MACs %s -> %s"):format(#self.numbers, #self.blocks,
+  local count = 0
+  for _, block in ipairs(self.blocks) do count = count + (block.goes and 1 or 0) end
+  out[#out + 1] = ("%d of %d blocks go: params %s -> %s, MACs %s -> %s"):format(count, #self.blocks,
     graph.thousands(self.before.params), graph.thousands(self.params), graph.thousands(self.before.macs), graph.thousands(self.macs))
   for _, node in ipairs(self.others) do
     out[#out + 1] = ("must stay: the addition at '%s': neither side is computed from the other alone"):format(node.path)
@@ -464,7 +497,8 @@ function Plan:apply(given)
   if #self.numbers > 0 then
     take_out(self)
     self.step = { groups = {}, blocks = self.numbers, paths = {}, criterion = self.criterion, asked = self.asked }
-    for i, number in ipairs(self.numbers) do self.step.paths[i] = self.blocks[number].path end
+    local branches = find(surgery.open(self.graph))
+    for i, number in ipairs(self.numbers) do self.step.paths[i] = branches[number].path end
     history.note(self.net, self.step)
     if o.optimizer then
       self.remember = o.optimizer:forget(self.gone)
@@ -500,15 +534,14 @@ function Plan:release() self.put_back, self.remember = nil, nil end
 -- @return the step
 local function again(net, shape, step)
   local traced = graph.graph(net, shape)
-  local blocks = find(surgery.open(traced))
+  local branches = find(surgery.open(traced))
   for i, number in ipairs(step.blocks) do
-    if not blocks[number] or blocks[number].path ~= step.paths[i] then
+    if not branches[number] or branches[number].path ~= step.paths[i] then
       error(("there is no residual branch %d at '%s'"):format(number, tostring(step.paths[i])), 0)
     end
   end
-  local before, after = cost_of(traced), cost_of(without(traced, step.blocks))
-  local plan = setmetatable({ graph = traced, net = net, blocks = blocks, others = {}, numbers = step.blocks, before = before, macs = after.macs,
-    params = after.params, applied = false, criterion = step.criterion, asked = step.asked }, Plan):apply()
+  local plan = setmetatable({ graph = traced, net = net, numbers = step.blocks, applied = false, criterion = step.criterion,
+    asked = step.asked }, Plan):apply()
   return plan, plan.step
 end
 

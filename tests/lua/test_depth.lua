@@ -110,8 +110,11 @@ T.test("a whole pre-norm block becomes the identity in the model's own code", fu
   local x = prune.randn({ 3, 5, 6 }):to "f64"
   local without = nn.Sequential(net[1], net[3], net[4], net[5]):eval()
   local y = without(x)
-  local plan = prune.depth(net, x, { blocks = 2, criterion = first "1" }):apply()
-  T.equal({ plan.form, net[2]._type, net[2]._name }, { "code", "Identity", "1" })
+  local plan = prune.depth(net, x, { blocks = 1, by = "module", criterion = first "1" })
+  T.equal({ #plan.blocks, plan.blocks[1].parts }, { 2, "norm1 attn norm2 up down" })
+  assert(tostring(plan):find("1 of 2 blocks go", 1, true))
+  plan:apply()
+  T.equal({ plan.form, net[2]._type, net[2]._name, #prune.history(net)[1].blocks }, { "code", "Identity", "1", 2 })
   T.equal(net(x):equal(y), true)
 end)
 
@@ -225,6 +228,7 @@ T.test("criteria: a branch that gives nothing scores 0 by similarity and loss; b
   refuses({ blocks = 1, criterion = prune.criterion.magnitude() }, "criterion is similarity")
   refuses({ blocks = 1, criterion = function() return 0 / 0 end }, "must return a number for each block")
   refuses({ blocks = 1, criterion = function() error "no idea" end }, "no idea")
+  refuses({ blocks = 1, by = "layer" }, 'by is "branch" or "module", got layer')
 end)
 
 T.test("undo puts modules, Parameters and optimiser back, in code and graph form, unless the model was pruned since", function()

@@ -190,6 +190,17 @@ T.test("fold: residual streams, depthwise and grouped convolutions hand their co
   T.equal({ into.c, into.f }, { "running mean", "bias" })
 end)
 
+T.test("fold: where a norm's statistics lose the channel, nothing is called exact", function()
+  prune.seed(19)
+  local net = stir(nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4), nn.ReLU(), nn.Linear(4, 2)))
+  zero(net[1].weight, 2)
+  zero(net[2].weight, 2)
+  prune.no_grad(function() net[2].bias[2] = 1 end)
+  local difference, plan = fold(net, prune.randn({ 4, 3 }):to "f64", 0.25, { ["0.weight"] = { 2 } })
+  assert(difference > 1e-3)
+  T.equal({ plan.repairs[1].into, plan.repairs[1].exact }, { "bias", false })
+end)
+
 T.test("fold: recurrent layers take constants into the bias of their inputs", function()
   for _, class in ipairs { nn.LSTM, nn.GRU } do
     prune.seed(18)

@@ -203,6 +203,21 @@ function fold.consumers(s, kept)
   return list
 end
 
+-- Do statistics run over what goes? Those of the rest then change with it, and nothing is exact.
+local function changes_statistics(s, kept)
+  for _, node in ipairs(s.nodes) do
+    local gone = node.inputs[1] and kept[node.inputs[1].number]
+    if gone and (node.op == "layer_norm" or node.op == "rms_norm" or node.op == "group_norm") then
+      local last = #node.inputs[1].shape
+      local first = node.op == "group_norm" and 2 or last - (tonumber(node.arguments.dims) or 1) + 1
+      for axis = first, last do
+        if gone[axis] then return true end
+      end
+    end
+  end
+  return false
+end
+
 -- Other operators that lose inputs of a weight (a matrix product): what they lose cannot be put anywhere, which is told where it is not 0.
 local function others(s, kept, flags)
   local list = {}
@@ -252,13 +267,13 @@ function fold.plan(traced, units, o)
   end
   local rest = others(s, kept, flags)
   local results = core.no_grad(record, s, table.move(rest, 1, #rest, #nodes + 1, table.move(nodes, 1, #nodes, 1, {})), inputs)
-  local sums, order, report = {}, {}, {}
+  local sums, order, report, steady = {}, {}, {}, not changes_statistics(s, kept)
   for _, node in ipairs(nodes) do
     local axis, x = summed_axis(node), results[node.inputs[1]]
     local stays = marks(kept[node.inputs[1].number][axis], node.inputs[1].shape[axis])
     local changing = (varying[node.inputs[1].number] or {})[axis]
     local exact_at = changing and marks(changing, #stays)
-    local line = { path = node.path, channels = 0, exact = true }
+    local line = { path = node.path, channels = 0, exact = steady }
     local values, unknown = constants(x, axis), 0
     for i, value in ipairs(values) do
       if stays[i] == 1 or value == 0 then values[i] = 0
