@@ -55,6 +55,13 @@ pr_graph_node *prG_add_node(pr_graph *graph, const pr_op *op, const pr_arg *args
   return node;
 }
 
+void prG_drop_last_node(pr_graph *graph) {
+  while (graph->n_values > 0 && graph->values[graph->n_values - 1].kind == PR_VALUE_RESULT &&
+         graph->values[graph->n_values - 1].node == graph->n_nodes - 1)
+    graph->n_values--;
+  free_node(&graph->nodes[--graph->n_nodes]);
+}
+
 pr_status prG_add_module(pr_graph *graph, const char *path, const char *type) {
   PR_TRY(PRB_RESERVE(graph->modules, graph->module_room, (size_t)graph->n_modules + 1));
   pr_graph_module module = { prB_string(path), prB_string(type) };

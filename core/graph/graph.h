@@ -149,6 +149,7 @@ pr_graph *pr_graph_read(const char *text, size_t length, pr_tensor *(*find)(void
 pr_graph *prG_new(void);
 int prG_add_value(pr_graph *graph, pr_value_kind kind, const pr_tensor *like); /* -1 on failure */
 pr_graph_node *prG_add_node(pr_graph *graph, const pr_op *op, const pr_arg *args, int n_in, int n_out);
+void prG_drop_last_node(pr_graph *graph); /* with its results, which must be the last values */
 pr_status prG_add_module(pr_graph *graph, const char *path, const char *type);
 pr_status prG_add_output(pr_graph *graph, int value);
 pr_status prG_add_input(pr_graph *graph, int value);

@@ -46,10 +46,7 @@ static int number_of(pr_trace *trace, const pr_call *c, int i) {
   return value;
 }
 
-static pr_status record(prD_tracer *tracer, const pr_call *c) {
-  pr_trace *trace = (pr_trace *)tracer;
-  pr_graph_node *node = prG_add_node(trace->graph, c->op, c->args, c->n_in, c->n_out);
-  if (!node) return PR_ERR_MEMORY;
+static pr_status fill_node(pr_trace *trace, pr_graph_node *node, const pr_call *c) {
   for (int i = 0; i < c->n_in; i++)
     if ((node->in[i] = c->in[i] ? number_of(trace, c, i) : -1) < 0 && c->in[i]) return pr_error_last()->code;
   for (int k = 0; k < c->n_out; k++) {
@@ -59,6 +56,16 @@ static pr_status record(prD_tracer *tracer, const pr_call *c) {
   }
   node->path = prB_string(pr_scope_path()), node->type = prB_string(pr_scope_type());
   return node->path && node->type ? PR_OK : PR_ERR_MEMORY;
+}
+
+/* All or nothing: after a lack of memory the call is tried again. */
+static pr_status record(prD_tracer *tracer, const pr_call *c) {
+  pr_trace *trace = (pr_trace *)tracer;
+  pr_graph_node *node = prG_add_node(trace->graph, c->op, c->args, c->n_in, c->n_out);
+  if (!node) return PR_ERR_MEMORY;
+  pr_status status = fill_node(trace, node, c);
+  if (status) prG_drop_last_node(trace->graph);
+  return status;
 }
 
 pr_trace *pr_trace_begin(int n_inputs, pr_tensor *const *inputs, int64_t batch, pr_tensor **stand_ins) {

@@ -61,6 +61,14 @@ static int memory(lua_State *L) {
   return 1;
 }
 
+/* fail_allocation(n, sticky): the nth allocation of the core from now on fails (and all later ones); 0: none.
+ * For tests. */
+static int fail_allocation(lua_State *L) {
+  lua_Integer n = luaL_checkinteger(L, 1);
+  pr_memory_fail_after(n > 0 ? (size_t)n : 0, lua_toboolean(L, 2));
+  return 0;
+}
+
 static int reset_peak_memory(lua_State *L) { return (void)L, pr_memory_reset_peak(), 0; }
 static int empty_cache(lua_State *L) { return lua_gc(L, LUA_GCCOLLECT), pr_cache_empty(), 0; }
 static int clock_seconds(lua_State *L) { return lua_pushnumber(L, pr_clock()), 1; }
@@ -225,6 +233,7 @@ const luaL_Reg bind_core_functions[] = {
   { "backend", backend },
   { "backends", backends },
   { "memory", memory },
+  { "fail_allocation", fail_allocation },
   { "reset_peak_memory", reset_peak_memory },
   { "empty_cache", empty_cache },
   { "clock", clock_seconds },
