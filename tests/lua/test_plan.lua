@@ -403,7 +403,7 @@ T.test("a failing criterion leaves model, optimiser and masks as they were", fun
     end
   end
   for nth = 1, 3 do
-    for message, how in pairs { ["no idea"] = function() error "no idea" end, ["NaN for unit 1 of the group of conv"] = function(group)
+    for message, how in pairs { ["no idea"] = function() error "no idea" end, ["group of conv%d.weight: the score of unit 1 is NaN"] = function(group)
       return prune.full({ group.size }, 0 / 0)
     end, ["one score per unit"] = function(group) return prune.zeros { group.size - 1 } end, ["tensor of scores"] = function() return {} end } do
       for _, options in ipairs { { ratio = 0.5 }, { macs = 0.5 }, { ratio = 0.5, steps = 2 } } do
