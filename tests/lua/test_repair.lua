@@ -379,6 +379,17 @@ T.test("reconstruct: digits without training; folding and reconstruction togethe
   assert(accuracy { reconstruct = { data = train, batches = 6, positions = 4 } } > plain + 0.2)
 end)
 
+T.test("reconstruct: a layer of very many inputs is fitted by its rows, and refused where these are too many too", function()
+  prune.seed(26)
+  local net, x = nn.Sequential(nn.Linear(3, 5600), nn.Tanh(), nn.Linear(5600, 2)), prune.randn { 12, 3 }
+  local copy, want = net:clone(), net(x)
+  local plan = rebuild(net, { 3 }, 0.25, {}, { data = { x }, ridge = 1e-9 })
+  assert(plan.repairs[1].before > 1e-3 and plan.repairs[1].after < 1e-9)
+  T.close(net(x), want, 1e-4)
+  plan = rebuild(copy, { 3 }, 0.25, {}, { data = { prune.randn { 4097, 3 } } })
+  assert(plan.repairs[1].reason:find "4200 inputs, and more than 4096 rows", plan.repairs[1].text)
+end)
+
 T.test("reconstruct: what cannot be fitted is told; bad options and failing data change nothing", function()
   prune.seed(24)
   local net = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 2))

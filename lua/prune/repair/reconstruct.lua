@@ -4,7 +4,8 @@
 -- Layer by layer in the order in which they run, so that each is fitted to the inputs that it will get. The unknown is the change D of the weights:
 -- with X the inputs as windows in rows (and a column of ones where there is a bias) and R what is missing in the output,
 --     D = (X^T X + ridge d I)^-1 X^T R,   d the mean of X^T X's diagonal.
--- The penalty is on the change, so that the error on the calibration data cannot grow, whatever the ridge.
+-- which for layers of very many inputs is computed as D = X^T (X X^T + ridge d I)^-1 R. The penalty is on the change, so that the error on the
+-- calibration data cannot grow, whatever the ridge.
 local calibration = require "prune.calibration"
 local core = require "prune.core"
 local fold = require "prune.repair.fold"
@@ -31,6 +32,7 @@ function reconstruct.read(given)
 end
 
 local LARGEST = 1 << 22 -- numbers of a matrix of windows at a time
+local MOST = 4096 -- rows of the matrix that is solved: of X^T X, else of X X^T
 
 local function pair(value, default)
   if type(value) ~= "table" then value = { value or default } end
@@ -56,8 +58,18 @@ local function output_windows(node, y)
   return y:reshape(y:size(1), y:size(2), -1):transpose(2, 3)
 end
 
--- Add one batch to the Gram matrices of [inputs, 1, what is missing in the output], one per group. `index`: windows that count, of every sample;
--- nil: all.
+-- [inputs, 1, what is missing in the output] of a group go into its Gram matrix; where that would be too large they are kept themselves.
+local function add_rows(job, g, rows)
+  if job.width <= MOST then
+    job.grams[g] = job.grams[g] or core.zeros { rows:size(2), rows:size(2), dtype = "f64" }
+    core.gram_add(job.grams[g], rows)
+    return
+  end
+  if g == 1 then job.count = job.count + rows:size(1) end
+  if job.count <= MOST then table.insert(job.kept[g], rows:to "f64") end
+end
+
+-- Add one batch. `index`: windows that count, of every sample; nil: all.
 local function add_batch(job, x, missing, index)
   local n, columns, channels = x:size(1), job.columns, missing:size(3)
   local step = math.max(1, LARGEST // (missing:size(2) * columns * job.groups))
@@ -71,9 +83,7 @@ local function add_batch(job, x, missing, index)
     for g = 1, job.groups do
       local parts = { a:narrow(2, (g - 1) * columns + 1, columns), r:narrow(2, (g - 1) * width + 1, width) }
       if ones then table.insert(parts, 2, ones) end
-      local rows = core.ops.cat(parts, 2)
-      job.grams[g] = job.grams[g] or core.zeros { rows:size(2), rows:size(2), dtype = "f64" }
-      core.gram_add(job.grams[g], rows)
+      add_rows(job, g, core.ops.cat(parts, 2))
     end
   end
 end
@@ -95,20 +105,41 @@ local function gather(job, batches, positions)
   end
 end
 
+local function trace(a) return (a * core.eye(a:size(1)):to "f64"):sum():item() end
+
+-- a + ridge times the mean of the diagonal of X^T X, whose trace is a's too.
+local function damped(a, ridge, d)
+  local diagonal = trace(a) / d
+  return a + core.eye(a:size(1)):to "f64" * (ridge * (diagonal > 0 and diagonal or 1))
+end
+
+-- The change for one group, and its squared error before and after.
+local function solve_gram(gram, d, ridge)
+  local m = gram:size(1) - d
+  local xx, xr = gram:narrow(1, 1, d):narrow(2, 1, d):contiguous(), gram:narrow(1, 1, d):narrow(2, d + 1, m):contiguous()
+  local change = core.solve(damped(xx, ridge, d), xr)
+  local before = trace(gram:narrow(1, d + 1, m):narrow(2, d + 1, m))
+  return change, before, before - 2 * (change * xr):sum():item() + (change * xx:matmul(change)):sum():item()
+end
+
+local function solve_rows(rows, d, ridge)
+  local m = rows:size(2) - d
+  local x, r = rows:narrow(2, 1, d):contiguous(), rows:narrow(2, d + 1, m):contiguous()
+  local kernel = x:matmul(x:transpose(1, 2)):contiguous()
+  local share = core.solve(damped(kernel, ridge, d), r)
+  return x:transpose(1, 2):matmul(share), r:square():sum():item(), (r - kernel:matmul(share)):square():sum():item()
+end
+
 -- Solve for the change of the weights; the squared error before and after. The weights are changed.
 local function solve(job, ridge)
   local before, after, weights, biases = 0, 0, {}, {}
-  for g, gram in ipairs(job.grams) do
-    local d = job.columns + (job.bias and 1 or 0)
-    local m = gram:size(1) - d
-    local xx, xr = gram:narrow(1, 1, d):narrow(2, 1, d):contiguous(), gram:narrow(1, 1, d):narrow(2, d + 1, m):contiguous()
-    local diagonal = (xx * core.eye(d):to "f64"):sum():item() / d
-    local change = core.solve(xx + core.eye(d):to "f64" * (ridge * (diagonal > 0 and diagonal or 1)), xr)
-    local rr = (gram:narrow(1, d + 1, m):narrow(2, d + 1, m) * core.eye(m):to "f64"):sum():item()
-    before = before + rr
-    after = after + rr - 2 * (change * xr):sum():item() + (change * xx:matmul(change)):sum():item()
+  for g = 1, job.groups do
+    local change, was, is
+    if job.width <= MOST then change, was, is = solve_gram(job.grams[g], job.width, ridge)
+    else change, was, is = solve_rows(core.ops.cat(job.kept[g], 1), job.width, ridge) end
+    before, after = before + was, after + is
     weights[g] = change:narrow(1, 1, job.columns):transpose(1, 2)
-    if job.bias then biases[g] = change:narrow(1, d, 1):reshape(m) end
+    if job.bias then biases[g] = change:narrow(1, job.width, 1):reshape(change:size(2)) end
   end
   if after == after and after < before then
     job.weight:copy(job.weight:to "f64" + core.ops.cat(weights, 1):reshape(job.weight:size()))
@@ -161,13 +192,20 @@ function reconstruct.fit(whole, small, kept, o)
       local weight, bias = node.inputs[2], node.inputs[3]
       local job = { node = node, weight = weight.tensor, bias = bias and bias.tensor, groups = node.given.groups or 1, grams = {}, wanted = 0,
         columns = weight.tensor:numel() // weight.tensor:size(1), rows = (kept[from.inputs[2].number] or {})[1] }
+      job.width = job.columns + (job.bias and 1 or 0)
+      job.kept, job.count = {}, 0
+      for g = 1, job.groups do job.kept[g] = {} end
       job.rows = job.rows and core.tensor(job.rows, { dtype = "i64" })
       job.whole, job.small = tap(a, from.outputs[1]), tap(b, node.inputs[1], node.outputs[1])
       gather(job, batches, o.positions)
-      local before, after = solve(job, o.ridge)
-      line.before, line.after = before / math.max(job.wanted, 1e-300), after / math.max(job.wanted, 1e-300)
-      names[#names + 1] = weight.name
-      if bias then names[#names + 1] = bias.name end
+      if job.count > MOST then
+        line.reason = ("it has %d inputs, and more than %d rows of data; give fewer batches or positions"):format(job.columns, MOST)
+      else
+        local before, after = solve(job, o.ridge)
+        line.before, line.after = before / math.max(job.wanted, 1e-300), after / math.max(job.wanted, 1e-300)
+        names[#names + 1] = weight.name
+        if bias then names[#names + 1] = bias.name end
+      end
       collectgarbage()
     end
     report[#report + 1] = line
