@@ -86,12 +86,6 @@ pr_element prC_primitives(prC_algebra *algebra, int64_t n) {
   return first;
 }
 
-pr_element prC_find(prC_algebra *algebra, pr_element x) {
-  prC_node *node = algebra->node;
-  while (node[x].up != x) x = node[x].up = node[node[x].up].up;
-  return x;
-}
-
 /* Append the entries of x that are not there yet. False: too many entries, or a walk so long that they are
  * not worth having. */
 static bool collect(prC_algebra *algebra, pr_element x, pr_element *entries, int *n, int *walk) {
@@ -263,6 +257,8 @@ void prC_unite_elements(prC_algebra *algebra, pr_element x, pr_element y) {
 bool prC_alive(prC_algebra *algebra, pr_element x, const unsigned char *dead) {
   pr_element entries[PRC_MONO];
   if (!dead) return true;
+  x = prC_find(algebra, x);
+  if (x == 0 || algebra->node[x].a < 0) return !x || !dead[x];
   int n = prC_mono(algebra, x, entries);
   for (int i = 0; i < n; i++)
     if (dead[entries[i]]) return false;

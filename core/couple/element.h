@@ -97,7 +97,11 @@ void *prC_arena(prC_algebra *algebra, size_t size);
 pr_element prC_primitives(prC_algebra *algebra, int64_t n);
 
 /* The representative of x's class. Equal representatives are equally alive. */
-pr_element prC_find(prC_algebra *algebra, pr_element x);
+static inline pr_element prC_find(prC_algebra *algebra, pr_element x) {
+  prC_node *node = algebra->node;
+  while (node[x].up != x) x = node[x].up = node[node[x].up].up;
+  return x;
+}
 
 /* Write mono(x) to `entries` (room for PRC_MONO) and return how many. x itself is tied to 0 or to the single
  * entry if it comes to that. */

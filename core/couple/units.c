@@ -39,6 +39,10 @@ static pr_status gather_labels(table *t, const prC_value *value, int values, boo
   return PR_OK;
 }
 
+static bool is_product(prC_algebra *algebra, pr_element x) {
+  return algebra->node[prC_find(algebra, x)].a >= 0;
+}
+
 static pr_status table_open(table *t, prC_algebra *algebra, const prC_value *value, int values,
                             bool parameters_only) {
   *t = (table){ .algebra = algebra };
@@ -49,13 +53,20 @@ static pr_status table_open(table *t, prC_algebra *algebra, const prC_value *val
   pr_element mono[PRC_MONO];
   /* A conjunction that is too long pins elements of others: settle all before any is written down. */
   for (size_t l = 0; l < t->labels; l++)
-    for (int32_t i = 0; i < t->label[l]->n; i++) prC_mono(algebra, t->label[l]->id[i], mono);
+    for (int32_t i = 0; i < t->label[l]->n; i++)
+      if (is_product(algebra, t->label[l]->id[i])) prC_mono(algebra, t->label[l]->id[i], mono);
   PR_TRY(PRB_RESERVE(t->entry, t->entry_capacity, (size_t)t->positions + 1));
   int64_t at = 0;
   for (size_t l = 0; l < t->labels; l++) {
     t->first[l] = at;
     for (int32_t i = 0; i < t->label[l]->n; i++, at++) {
-      int n = prC_mono(algebra, t->label[l]->id[i], mono);
+      pr_element x = t->label[l]->id[i];
+      int n;
+      if (is_product(algebra, x)) {
+        n = prC_mono(algebra, x, mono);
+      } else {
+        mono[0] = prC_find(algebra, x), n = mono[0] != 0;
+      }
       PR_TRY(PRB_RESERVE(t->entry, t->entry_capacity, (size_t)(t->start[at] + n)));
       if (n) memcpy(t->entry + t->start[at], mono, (size_t)n * sizeof *mono);
       t->start[at + 1] = t->start[at] + n;

@@ -32,6 +32,11 @@ prD_tracer *prD_tracer_get(void) { return tracer; }
 
 pr_status prD_need_values(const pr_tensor *t, const char *what) {
   if (t->device != PR_META) return PR_OK;
+  if (!tracer)
+    return pr_fail(PR_ERR_STATE,
+                   "%s needs the values of a tensor, but it is on the meta device, which has shapes only "
+                   "(prune.meta)",
+                   what);
   return pr_fail(PR_ERR_STATE,
                  "%s needs the values of a tensor, but while a model is traced there are only shapes; "
                  "make the model's path independent of values",

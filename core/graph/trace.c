@@ -37,7 +37,7 @@ static int number_of(pr_trace *trace, const pr_call *c, int i) {
   pr_tensor *t = c->in[i];
   char name[32];
   if (t->trace_id == trace->id) return t->trace_value;
-  if (t->device == PR_META) {
+  if (t->device == PR_META && t->trace_id) { /* without one it is a shape that was made as such: a constant */
     prO_fail(c, PR_ERR_STATE, "input '%s' comes from another trace", prO_input_name(c->op, i, name));
     return -1;
   }
@@ -110,6 +110,10 @@ pr_status pr_trace_module(pr_trace *trace, const char *path, const char *type) {
 
 static pr_graph *detach(pr_trace *trace) {
   pr_graph *graph = trace->graph;
+  for (int v = 0; v < graph->n_values; v++) /* shapes that are the model's own belong to no trace */
+    if (graph->values[v].tensor && graph->values[v].tensor->device == PR_META &&
+        graph->values[v].kind == PR_VALUE_CONSTANT)
+      graph->values[v].tensor->trace_id = 0;
   prD_tracer_set(trace->outer);
   PRB_FREE(trace);
   return graph;

@@ -228,32 +228,36 @@ void pr_parts_free(pr_part *parts, int n, int32_t group_size) {
   PRB_ARRAY_FREE(parts, n);
 }
 
-/* A part's key is value * PR_MAX_DIM + axis. `slot` maps keys to part numbers + 1. */
-static int collect_keys(const pr_group *group, int32_t *slot, int keys) {
+/* A part's key is value * PR_MAX_DIM + axis. Counts the members of each in `slot` and lists the keys that
+ * have some, in ascending order; returns how many. */
+static int collect_keys(const pr_group *group, int32_t *slot, int *key) {
   const prC_units *units = &group->pruning->units;
-  for (int32_t u = 0; u < group->size; u++)
-    for (int64_t m = units->start[group->unit[u]]; m < units->start[group->unit[u] + 1]; m++)
-      slot[units->member[m].parameter * PR_MAX_DIM + units->member[m].axis]++;
   int n = 0;
-  for (int k = 0; k < keys; k++) n += slot[k] > 0;
+  for (int32_t u = 0; u < group->size; u++) {
+    for (int64_t m = units->start[group->unit[u]]; m < units->start[group->unit[u] + 1]; m++) {
+      int k = units->member[m].parameter * PR_MAX_DIM + units->member[m].axis;
+      if (slot[k]++ == 0) key[n++] = k;
+    }
+  }
+  qsort(key, (size_t)n, sizeof *key, ascending);
   return n;
 }
 
-static pr_status make_parts(const pr_group *group, pr_part *parts, int32_t *slot, int keys) {
-  int p = 0;
-  for (int k = 0; k < keys; k++) {
-    if (!slot[k]) continue;
+/* `slot`: members of each key; afterwards part numbers + 1. */
+static pr_status make_parts(const pr_group *group, pr_part *parts, int32_t *slot, const int *key, int n) {
+  for (int p = 0; p < n; p++) {
+    int k = key[p];
     const prC_value *value = &group->pruning->values[k / PR_MAX_DIM];
     pr_part *part = &parts[p];
     part->value = k / PR_MAX_DIM, part->axis = k % PR_MAX_DIM, part->count = slot[k];
     part->producer = value->producer >> part->axis & 1, part->consumer = value->consumer >> part->axis & 1;
     part->start = PRB_ARRAY(int64_t, group->size + 1), part->position = PRB_ARRAY(int64_t, part->count);
     if (!part->start || !part->position) return PR_ERR_MEMORY;
-    slot[k] = ++p;
+    slot[k] = p + 1;
   }
   const prC_units *units = &group->pruning->units;
   for (int32_t u = 0; u < group->size; u++) {
-    for (int i = 0; i < p; i++) parts[i].start[u + 1] = parts[i].start[u];
+    for (int i = 0; i < n; i++) parts[i].start[u + 1] = parts[i].start[u];
     for (int64_t m = units->start[group->unit[u]]; m < units->start[group->unit[u] + 1]; m++) {
       const prC_member *member = &units->member[m];
       pr_part *part = &parts[slot[member->parameter * PR_MAX_DIM + member->axis] - 1];
@@ -267,11 +271,12 @@ pr_status pr_group_parts(const pr_group *group, pr_part **parts, int *n) {
   PR_TRY(prP_group_check(group));
   int keys = group->pruning->graph->n_values * PR_MAX_DIM;
   int32_t *slot = PRB_ARRAY(int32_t, keys);
-  if (!slot) return PR_ERR_MEMORY;
-  *n = collect_keys(group, slot, keys);
-  *parts = PRB_ARRAY(pr_part, *n);
-  pr_status status = *parts ? make_parts(group, *parts, slot, keys) : PR_ERR_MEMORY;
+  int *key = PRB_ARRAY(int, keys);
+  *n = slot && key ? collect_keys(group, slot, key) : 0;
+  *parts = slot && key ? PRB_ARRAY(pr_part, *n) : NULL;
+  pr_status status = *parts ? make_parts(group, *parts, slot, key, *n) : PR_ERR_MEMORY;
   PRB_ARRAY_FREE(slot, keys);
+  PRB_ARRAY_FREE(key, keys);
   if (status && *parts) pr_parts_free(*parts, *n, group->size), *parts = NULL;
   return status;
 }
@@ -282,8 +287,12 @@ static int ascending64(const void *a, const void *b) {
 }
 
 int64_t pr_part_indices(const pr_part *part, int64_t *index) {
-  memcpy(index, part->position, (size_t)part->count * sizeof *index);
-  qsort(index, (size_t)part->count, sizeof *index, ascending64);
+  bool sorted = true; /* mostly they are */
+  for (int64_t i = 0; i < part->count; i++) {
+    index[i] = part->position[i];
+    sorted &= i == 0 || index[i - 1] <= index[i];
+  }
+  if (!sorted) qsort(index, (size_t)part->count, sizeof *index, ascending64);
   int64_t n = 0;
   for (int64_t i = 0; i < part->count; i++)
     if (i == 0 || index[i] != index[i - 1]) index[n++] = index[i];
@@ -301,6 +310,7 @@ pr_tensor *pr_part_rows(const pr_group *group, const pr_part *part, const pr_ten
             prT_sizes_text(value->dim, value->shape, want));
     return NULL;
   }
+  if (prD_need_values(source, prG_value_name(group->pruning->graph, part->value))) return NULL;
   int64_t most = 0, outer = 1, inner = 1, size = source->shape[part->axis];
   for (int32_t u = 0; u < group->size; u++)
     if (part->start[u + 1] - part->start[u] > most) most = part->start[u + 1] - part->start[u];

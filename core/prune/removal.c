@@ -58,7 +58,7 @@ static char *slice_axes(const keep *k, const int64_t *stride, int d, int last, c
 
 static pr_tensor *slice(pr_tensor *t, const keep *k) {
   pr_tensor *small = pr_tensor_new(t->dtype, t->device, k->dim, k->count), *flat = pr_contiguous(t);
-  if (small && flat && pr_numel(small)) {
+  if (small && flat && t->storage && pr_numel(small)) {
     int64_t stride[PR_MAX_DIM]; /* in bytes */
     int last = 0;
     int64_t bytes = (int64_t)pr_dtype_size(t->dtype);
@@ -269,7 +269,7 @@ static pr_status renumber(pr_pruning *pruning, int v, const unsigned char *dead,
     rank[i] = live;
     live += prC_live_in(&pruning->algebra, label, i, i + 1, dead);
   }
-  for (int64_t i = 0; i < count; i++) prT_set(t, i, (double)rank[(int64_t)prT_get(t, i)]);
+  for (int64_t i = 0; t->storage && i < count; i++) prT_set(t, i, (double)rank[(int64_t)prT_get(t, i)]);
   PRB_ARRAY_FREE(rank, n);
   return PR_OK;
 }

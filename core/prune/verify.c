@@ -296,6 +296,8 @@ static pr_status verify_copies(pr_graph *full, pr_graph *small, const int32_t *u
 pr_status pr_verify(pr_pruning *pruning, const int32_t *unit, int32_t n, pr_tensor *const *inputs,
                     pr_dtype dtype, bool gradients, pr_verification *result) {
   *result = (pr_verification){ 0 };
+  for (int v = 0; v < pruning->graph->n_values; v++)
+    if (pruning->graph->values[v].tensor) PR_TRY(prD_need_values(pruning->graph->values[v].tensor, "verify"));
   pr_graph *full = private_copy(pruning->graph, dtype),
            *small = full ? private_copy(pruning->graph, dtype) : NULL;
   pr_tensor *own[16] = { NULL };

@@ -55,6 +55,8 @@ void bind_fill(lua_State *L, pr_tensor **slot, pr_tensor *t);
 /* Read the value of a tensor: itself, or the masked value of a masked parameter (borrowed). Raises while
  * tracing. */
 pr_tensor *bind_value(lua_State *L, pr_tensor *t, const char *what);
+/* Is it a tensor of the meta device that no running trace made? It has no values; writes to it do nothing. */
+bool bind_is_shape(const pr_tensor *t);
 /* Raise if writing into `t` in place would make recorded gradients wrong. */
 void bind_check_writable(lua_State *L, pr_tensor *t, const char *what);
 

@@ -18,6 +18,7 @@ typedef struct spec {
   int dim, next; /* next: stack index of the first value after the shape */
   int64_t shape[PR_MAX_DIM];
   pr_dtype dtype;
+  pr_device device;
   int options[2]; /* stack indices of tables with options; 0: none */
 } spec;
 
@@ -26,14 +27,33 @@ static void read_options(lua_State *L, spec *s, int index, const char *what) {
   bind_check_names(L, index, names, what);
   lua_getfield(L, index, "dtype");
   s->dtype = bind_dtype(L, -1, s->dtype);
-  if (lua_getfield(L, index, "device") != LUA_TNIL && strcmp(luaL_checkstring(L, -1), "cpu") != 0)
-    bind_error(L, "%s: there is no device '%s' in this build; it has: cpu", what, lua_tostring(L, -1));
+  if (lua_getfield(L, index, "device") != LUA_TNIL) {
+    const char *name = luaL_checkstring(L, -1);
+    if (strcmp(name, "cpu") != 0 && strcmp(name, "meta") != 0)
+      bind_error(L, "%s: there is no device '%s' in this build; it has: cpu, meta (shapes only)", what, name);
+    s->device = strcmp(name, "cpu") == 0 ? PR_CPU : PR_META;
+  }
   lua_pop(L, 2);
+}
+
+/* How many calls of meta(f) are under way: tensors of a given shape are made on PR_META in them. What is
+ * listed or counted up (tensor, arange, ...) has values all the same: tables of positions must be known. */
+static int shapes_only;
+
+static bool makes_shapes(const spec *s) { return s->device == PR_META; }
+
+/* meta(f, ...) -> results of f */
+static int meta(lua_State *L) {
+  luaL_checktype(L, 1, LUA_TFUNCTION);
+  shapes_only++;
+  int failed = lua_pcall(L, lua_gettop(L) - 1, LUA_MULTRET, 0);
+  shapes_only--;
+  return failed ? lua_error(L) : lua_gettop(L);
 }
 
 /* The shape from stack index `first`, then options; `extra` values may stand between them. */
 static spec read_spec(lua_State *L, int first, int extra, const char *what) {
-  spec s = { .dtype = PR_F32 };
+  spec s = { .dtype = PR_F32, .device = shapes_only ? PR_META : PR_CPU };
   s.dim = bind_shape(L, first, s.shape, &s.next);
   int after = s.next + extra, k = 0;
   if (lua_istable(L, first)) s.options[k++] = first;
@@ -68,6 +88,7 @@ static int finish(lua_State *L, const spec *s, pr_tensor **slot, pr_tensor *t) {
  * so in the graph as well. Whole numbers may be positions, which count from 1 here and from 0 in the graph:
  * they stay values, which the call that uses them converts. */
 static pr_tensor *filled(spec *s, double value) {
+  if (makes_shapes(s)) return pr_tensor_new(s->dtype, PR_META, s->dim, s->shape);
   if (!prD_tracer_get() || !pr_dtype_is_float(s->dtype))
     return pr_tensor_full(s->dtype, PR_CPU, s->dim, s->shape, value);
   const pr_op *op = pr_op_find("full");
@@ -103,7 +124,7 @@ static int ones(lua_State *L) {
 static int empty(lua_State *L) {
   spec s = read_spec(L, 1, 0, "empty");
   pr_tensor **slot = bind_slot(L);
-  return finish(L, &s, slot, pr_tensor_new(s.dtype, PR_CPU, s.dim, s.shape));
+  return finish(L, &s, slot, pr_tensor_new(s.dtype, s.device, s.dim, s.shape));
 }
 
 /* full({ 2, 3 }, 7), full { 2, 3, value = 7 } */
@@ -126,8 +147,10 @@ static int eye(lua_State *L) {
   spec s = read_spec(L, 1, 0, "eye");
   if (s.dim == 1) s.shape[s.dim++] = s.shape[0];
   if (s.dim != 2) bind_error(L, "eye: one or two sizes are needed, not %d", s.dim);
-  pr_tensor **slot = bind_slot(L), *t = pr_tensor_zeros(s.dtype, PR_CPU, 2, s.shape);
-  for (int64_t i = 0; t && i < s.shape[0] && i < s.shape[1]; i++) prT_set(t, i * (s.shape[1] + 1), 1);
+  pr_tensor **slot = bind_slot(L), *t = makes_shapes(&s) ? pr_tensor_new(s.dtype, PR_META, 2, s.shape)
+                                                         : pr_tensor_zeros(s.dtype, PR_CPU, 2, s.shape);
+  for (int64_t i = 0; t && t->storage && i < s.shape[0] && i < s.shape[1]; i++)
+    prT_set(t, i * (s.shape[1] + 1), 1);
   return finish(L, &s, slot, t);
 }
 
@@ -140,8 +163,9 @@ static double number(lua_State *L, int index, const char *what) {
 
 static int progression(lua_State *L, spec *s, int64_t n, double first, double step, double last) {
   s->dim = 1, s->shape[0] = n;
-  pr_tensor **slot = bind_slot(L), *t = pr_tensor_new(s->dtype, PR_CPU, 1, s->shape);
-  for (int64_t i = 0; t && i < n; i++) prT_set(t, i, i == n - 1 && n > 1 ? last : first + (double)i * step);
+  pr_tensor **slot = bind_slot(L), *t = pr_tensor_new(s->dtype, s->device, 1, s->shape);
+  for (int64_t i = 0; t && t->storage && i < n; i++)
+    prT_set(t, i, i == n - 1 && n > 1 ? last : first + (double)i * step);
   return finish(L, s, slot, t);
 }
 
@@ -192,6 +216,7 @@ static double draw_integer(const dice *d, uint64_t i) {
 static dice next_dice(void) { return (dice){ .seed = pr_seed_get(), .step = prB_next_step() }; }
 
 static pr_tensor *drawn(const spec *s, const dice *d, draw *f) {
+  if (makes_shapes(s)) return pr_tensor_new(s->dtype, PR_META, s->dim, s->shape);
   pr_tensor *t = pr_tensor_new(s->dtype, PR_CPU, s->dim, s->shape);
   int64_t n = t ? pr_numel(t) : 0;
 #pragma omp parallel for schedule(static) if (n > 4096)
@@ -216,6 +241,7 @@ static int fill_random(lua_State *L, const char *what, pr_status (*f)(pr_tensor 
   pr_tensor *t = bind_check_tensor(L, 1);
   for (int i = 2; i <= 3; i++)
     if (lua_type(L, i) != LUA_TNUMBER) bind_type_error(L, i, what, "two numbers");
+  if (bind_is_shape(t)) return lua_settop(L, 1), 1;
   bind_check_writable(L, t, what);
   bind_check(L, f(t, lua_tonumber(L, 2), lua_tonumber(L, 3)));
   return lua_settop(L, 1), 1;
@@ -230,7 +256,7 @@ static int rand_integer(lua_State *L) {
           high = bind_integer(L, 2, "randint: the highest number");
   if (low > high)
     bind_error(L, "randint: there is no number from %lld to %lld", (long long)low, (long long)high);
-  spec s = { .dtype = PR_I64 };
+  spec s = { .dtype = PR_I64, .device = shapes_only ? PR_META : PR_CPU };
   s.dim = bind_shape(L, 3, s.shape, &s.next);
   if (lua_istable(L, 3))
     s.options[0] = 3, read_options(L, &s, 3, "randint");
@@ -325,7 +351,9 @@ static int tensor(lua_State *L) {
   lua_pushvalue(L, 1);
   read_nested(L, &s, 0, at, &end);
   pr_tensor **slot = bind_slot(L);
-  return finish(L, &s, slot, pr_tensor_from(s.dtype, s.dim, s.shape, values));
+  return finish(L, &s, slot,
+                makes_shapes(&s) ? pr_tensor_new(s.dtype, PR_META, s.dim, s.shape)
+                                 : pr_tensor_from(s.dtype, s.dim, s.shape, values));
 }
 
 const luaL_Reg bind_create_functions[] = {
@@ -343,5 +371,6 @@ const luaL_Reg bind_create_functions[] = {
   { "randint", rand_integer },
   { "randperm", rand_permutation },
   { "tensor", tensor },
+  { "meta", meta },
   { NULL, NULL },
 };

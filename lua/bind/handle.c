@@ -160,6 +160,8 @@ pr_tensor *bind_value(lua_State *L, pr_tensor *t, const char *what) {
   return value;
 }
 
+bool bind_is_shape(const pr_tensor *t) { return t->device == PR_META && !prD_tracer_get(); }
+
 void bind_check_writable(lua_State *L, pr_tensor *t, const char *what) {
   bind_check(L, prD_need_values(t, what));
   if (t->creator && pr_grad_enabled())

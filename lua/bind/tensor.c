@@ -167,13 +167,16 @@ static double number_value(lua_State *L, int index, const char *what) {
 static int fill(lua_State *L) {
   pr_tensor *t = bind_check_tensor(L, 1);
   double value = number_value(L, 2, "fill: the value");
+  if (bind_is_shape(t)) return lua_settop(L, 1), 1;
   bind_check_writable(L, t, "fill");
   bind_check(L, pr_fill(t, value));
   return lua_settop(L, 1), 1;
 }
 
 static int copy(lua_State *L) {
-  pr_tensor *t = bind_check_tensor(L, 1), *from = bind_value(L, bind_check_tensor(L, 2), "copy");
+  pr_tensor *t = bind_check_tensor(L, 1), *from = bind_check_tensor(L, 2);
+  if (bind_is_shape(t)) return lua_settop(L, 1), 1;
+  from = bind_value(L, from, "copy");
   bind_check_writable(L, t, "copy");
   bind_check(L, pr_copy(t, from));
   return lua_settop(L, 1), 1;

@@ -368,14 +368,22 @@ end
 
 -- --- costs ----------------------------------------------------------------------------------------------------------
 
+-- On the meta device there are none (prune.meta).
+local function has_values(net)
+  for _, p in net:named_parameters() do
+    if p.device == "meta" then return false end
+  end
+  return true
+end
+
 --- Sizes and costs of a model.
 -- @param net a module
 -- @param shape input without the batch
 -- @return table: params, buffers, macs (convolutions and linear layers with bias, matrix products; per sample), macs_ptflops (ptflops' convention:
--- also norms, activations, pooling), sparsity (share of zeros among weights of more than one dimension)
+-- also norms, activations, pooling), sparsity (share of zeros among weights of more than one dimension; nil on the meta device)
 function graph.profile(net, shape)
   local macs, macs_ptflops, params, buffers = graph.graph(net, shape):cost()
-  return { params = params, buffers = buffers, macs = macs, macs_ptflops = macs_ptflops, sparsity = graph.sparsity(net) }
+  return { params = params, buffers = buffers, macs = macs, macs_ptflops = macs_ptflops, sparsity = has_values(net) and graph.sparsity(net) or nil }
 end
 
 --- Share of zero entries among a model's weights of more than one dimension (as the model reads them: masks count).

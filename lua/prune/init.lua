@@ -89,6 +89,16 @@ prune.no_grad = core.no_grad
 -- @return the results of f
 prune.enable_grad = core.enable_grad
 
+--- Run f and return its results; tensors of a given shape that it makes (zeros, ones, full, empty, rand, randn, randint: so all parameters of
+-- layers) have a shape and no values. A model made so takes no memory: its summary, graph, groups and plans (by prune.criterion.random() or a
+-- function of shapes) are those of the real one, and running it gives shapes. Reading a value raises; initialisers do nothing.
+-- @tparam function f
+-- @param ... arguments of f
+-- @return the results of f
+-- @usage local net = prune.meta(function() return prune.models.resnet50() end)
+-- print(prune.summary(net, { 3, 224, 224 }))
+prune.meta = core.meta
+
 --- Are operators recorded for backward now?
 -- @treturn boolean
 prune.grad_enabled = core.grad_enabled
