@@ -20,8 +20,8 @@
 -- Stages (all take name, by default their kind):
 --   train, tune: epochs, optimizer, schedule, loss, regularizer, sparsity, distill (teacher: an earlier stage, meaning the model behind it,
 --     or a file), snapshot (for rewind), accumulate, clip, patience: as in prune.Trainer;
---   prune: the options of prune.structured, and fold of plan:apply; criteria that need data get the training data; with steps also stages:
---     those behind each step, with -1, -2, ... behind their names;
+--   prune: the options of prune.structured, fold and reconstruct (batches, ridge, positions) of plan:apply; what needs data gets the training
+--     data; with steps also stages: those behind each step, with -1, -2, ... behind their names;
 --   mask: sparsity or amount, scope = "global" or "local", method = "l1" or "random", ignore = list of name patterns;
 --   batch_norm: running statistics anew (prune.repair.batch_norm): batches;
 --   rewind: to = stage with a snapshot (prune.lottery);

@@ -155,7 +155,7 @@ end)
 T.test("a prune stage with steps: the stages behind each step, one target for all; stopped in any of them, the same bits", function()
   local function given(o)
     local r = steps(o)
-    r.stages = { r.stages[1], { "prune", macs = 0.4, steps = 3, schedule = "cubic", criterion = "taylor", fold = true, stages = {
+    r.stages = { r.stages[1], { "prune", macs = 0.4, steps = 3, schedule = "cubic", criterion = "taylor", fold = true, reconstruct = { batches = 1 }, stages = {
       { "tune", epochs = 1, optimizer = { "SGD", lr = 0.05 }, regularizer = r.stages[1].regularizer, distill = { teacher = "train" } },
     } } }
     return r

@@ -136,17 +136,31 @@ end
 -- A dry run ranks by magnitude: criteria may need data.
 local function options_of(context, stage)
   local own = own_options(stage.options)
-  own.fold = nil
+  own.fold, own.reconstruct = nil, nil
   local criterion = object("criterion", own.criterion, require "prune.criterion")
   own.criterion = not context.dry and criterion or nil
   if not context.dry and type(criterion) == "table" and (criterion.needs_gradients or criterion.needs_data) then own.data = context.train end
   return own
 end
 
+-- What plan:apply mends; layers are fitted anew on the training data, but not in a dry run.
+local function repairs_of(context, stage)
+  local repairs = { fold = stage.options.fold }
+  if stage.options.reconstruct == nil then return repairs end
+  if type(stage.options.reconstruct) ~= "table" then
+    error(("reconstruct is a table such as { batches = 8 }, got %s"):format(type(stage.options.reconstruct)), 0)
+  end
+  local own = own_options(stage.options.reconstruct)
+  own.data = context.train
+  repairs.reconstruct = require("prune.repair.reconstruct").read(own)
+  if context.dry then repairs.reconstruct = nil end
+  return repairs
+end
+
 -- A step of several has a pruner in common with the others.
 local function structured(context, stage)
   local make = require("prune.structured").structured
-  local fold, pruner = { fold = stage.options.fold }, nil
+  local repairs, pruner = repairs_of(context, stage), nil
   if stage.options.steps ~= nil then
     pruner = context.pruners[stage.series] or make(context.net, context.shape, options_of(context, stage))
     context.pruners[stage.series] = pruner
@@ -154,10 +168,10 @@ local function structured(context, stage)
   return once(context, stage, function()
     local plan
     if pruner then
-      pruner.applying.fold = fold.fold
+      pruner.applying.fold, pruner.applying.reconstruct = repairs.fold, repairs.reconstruct
       plan = pruner:step()
     else
-      plan = make(context.net, context.shape, options_of(context, stage)):apply(fold)
+      plan = make(context.net, context.shape, options_of(context, stage)):apply(repairs)
     end
     if not context.quiet and not context.dry then print(plan) end
   end, pruner)
