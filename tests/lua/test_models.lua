@@ -21,8 +21,10 @@ end
 local attention = { vit_b_16 = 12 * 2 * 197 ^ 2 * 768 // 1 | 0 }
 
 T.test("parameters, MACs, and names and shapes of parameters and buffers equal torchvision's", function()
+  local checked = 0
   for _, model in ipairs(golden) do
     if known[model.arch] then
+      checked = checked + 1
       local net = nn.init.skip(prune.models[model.arch])
       local profile = prune.profile(net, { 3, model.size, model.size })
       T.equal({ params = profile.params, macs = profile.macs, parameters = names_of(net:named_parameters()),
@@ -31,6 +33,7 @@ T.test("parameters, MACs, and names and shapes of parameters and buffers equal t
           buffers = model.buffers }, model.arch)
     end
   end
+  assert(checked >= 24, "networks are missing from prune.models")
 end)
 
 T.test("logits at known weights equal torchvision's", function()
