@@ -9,7 +9,7 @@
 #include <string.h>
 
 typedef struct filling {
-  bool normal;
+  bool normal, truncated;
   double a, b; /* low, high or mean, std */
   uint64_t seed, step;
 } filling;
@@ -82,6 +82,23 @@ static inline void normal_lanes(const filling *how, uint32_t r[4][LANES], float 
     for (int i = 0; i < 4; i++) out[4 * l + i] = pair[i][l];
 }
 
+/* For an element that fell outside the two standard deviations: numbers of blocks that no other element takes
+ * (fewer than 2^48 blocks are row-major memory), until one is inside. */
+static double inside(const filling *how, int64_t element) {
+  for (uint64_t attempt = 1;; attempt++) {
+    uint32_t r[4];
+    double out[2];
+    prB_philox(how->seed, PR_STREAM_OPERATOR, how->step, attempt << 48 | (uint64_t)element, r);
+    polar(unit53(r[0], r[1]), unit53(r[2], r[3]), how->a, how->b, out);
+    if (fabs(out[0] - how->a) <= 2 * how->b) return out[0];
+    if (fabs(out[1] - how->a) <= 2 * how->b) return out[1];
+  }
+}
+
+static bool is_outside(const filling *how, double x) {
+  return how->truncated && fabs(x - how->a) > 2 * how->b;
+}
+
 /* Rounding to the dtype may reach high, which is not among the numbers. */
 static inline void uniform_lanes(const filling *how, uint32_t r[4][LANES], float *out) {
   const float below = nextafterf((float)how->b, -FLT_MAX);
@@ -102,6 +119,8 @@ PRK_CLONES static void fill_chunk(const filling *how, int64_t chunk, float *out)
     normal_lanes(how, r, out);
   else
     uniform_lanes(how, r, out);
+  for (int i = 0; how->truncated && i < CHUNK; i++)
+    if (is_outside(how, out[i])) out[i] = (float)inside(how, chunk * CHUNK + i);
 }
 
 static void fill_f32(const filling *how, float *y, int64_t n) {
@@ -131,8 +150,8 @@ static void fill_f64(const filling *how, double *y, int64_t n) {
       for (int i = 0; i < 2; i++)
         if (!(out[i] < how->b)) out[i] = below;
     }
-    y[block * 2] = out[0];
-    if (block * 2 + 1 < n) y[block * 2 + 1] = out[1];
+    for (int64_t i = 0; i < 2 && block * 2 + i < n; i++)
+      y[block * 2 + i] = is_outside(how, out[i]) ? inside(how, block * 2 + i) : out[i];
   }
 }
 
@@ -171,10 +190,18 @@ pr_status pr_init_uniform(pr_tensor *t, double low, double high) {
   return fill(&(filling){ .a = low, .b = high }, t, "uniform");
 }
 
-pr_status pr_init_normal(pr_tensor *t, double mean, double std) {
+static pr_status normal(pr_tensor *t, double mean, double std, bool truncated, const char *what) {
   if (!isfinite(mean) || !isfinite(std) || std < 0)
     return pr_fail(PR_ERR_ARGUMENT,
-                   "normal: a finite mean and a standard deviation >= 0 are needed, got %g and %g", mean,
+                   "%s: a finite mean and a standard deviation >= 0 are needed, got %g and %g", what, mean,
                    std);
-  return fill(&(filling){ .normal = true, .a = mean, .b = std }, t, "normal");
+  return fill(&(filling){ .normal = true, .truncated = truncated, .a = mean, .b = std }, t, what);
+}
+
+pr_status pr_init_normal(pr_tensor *t, double mean, double std) {
+  return normal(t, mean, std, false, "normal");
+}
+
+pr_status pr_init_truncated_normal(pr_tensor *t, double mean, double std) {
+  return normal(t, mean, std, true, "truncated_normal");
 }

@@ -16,4 +16,7 @@ pr_status pr_init_uniform(pr_tensor *t, double low, double high);
 /* Normal with this mean and standard deviation >= 0 (Box and Muller 1958). */
 pr_status pr_init_normal(pr_tensor *t, double mean, double std);
 
+/* The same, but an element further than two standard deviations from the mean is drawn anew. */
+pr_status pr_init_truncated_normal(pr_tensor *t, double mean, double std);
+
 #endif

@@ -236,7 +236,8 @@ static int random_floats(lua_State *L, const char *what, draw *f) {
 static int rand_uniform(lua_State *L) { return random_floats(L, "rand", draw_uniform); }
 static int rand_normal(lua_State *L) { return random_floats(L, "randn", draw_normal); }
 
-/* fill_uniform(t, low, high), fill_normal(t, mean, std): in place; give t */
+/* fill_uniform(t, low, high), fill_normal(t, mean, std), fill_truncated_normal(t, mean, std): in
+ * place; give t */
 static int fill_random(lua_State *L, const char *what, pr_status (*f)(pr_tensor *t, double a, double b)) {
   pr_tensor *t = bind_check_tensor(L, 1);
   for (int i = 2; i <= 3; i++)
@@ -249,6 +250,9 @@ static int fill_random(lua_State *L, const char *what, pr_status (*f)(pr_tensor 
 
 static int fill_uniform(lua_State *L) { return fill_random(L, "uniform", pr_init_uniform); }
 static int fill_normal(lua_State *L) { return fill_random(L, "normal", pr_init_normal); }
+static int fill_truncated_normal(lua_State *L) {
+  return fill_random(L, "truncated_normal", pr_init_truncated_normal);
+}
 
 /* randint(low, high, shape...): whole numbers from low to high, both included (i64 unless said). */
 static int rand_integer(lua_State *L) {
@@ -368,6 +372,7 @@ const luaL_Reg bind_create_functions[] = {
   { "randn", rand_normal },
   { "fill_uniform", fill_uniform },
   { "fill_normal", fill_normal },
+  { "fill_truncated_normal", fill_truncated_normal },
   { "randint", rand_integer },
   { "randperm", rand_permutation },
   { "tensor", tensor },

@@ -50,4 +50,28 @@ local function call(f, ...)
   error(message, type(message) == "string" and message:find "^prune%.%a" and 3 or 0)
 end
 
-return { call = call, check = check, none = none, count = count }
+--- Raise unless an option is a number within bounds.
+-- @param where the caller's name, for the message
+-- @param name the option
+-- @param value its value
+-- @param low, high the bounds, both allowed
+local function number(where, name, value, low, high)
+  if type(value) == "number" and value >= low and value <= high then return end
+  error(("%s: %s must be a number in %g..%g, got %s"):format(where, name, low, high, tostring(value)), 4)
+end
+
+--- Raise unless an option is one of some words.
+-- @param where the caller's name, for the message
+-- @param name the option
+-- @param value its value
+-- @param words list of strings
+local function choice(where, name, value, words)
+  for _, word in ipairs(words) do
+    if value == word then return end
+  end
+  local near = type(value) == "string" and core.nearest(value, words)
+  error(("%s: %s is one of '%s', got %s%s"):format(where, name, table.concat(words, "', '"), tostring(value),
+    near and ("; did you mean '" .. near .. "'?") or ""), 4)
+end
+
+return { call = call, check = check, choice = choice, count = count, none = none, number = number }

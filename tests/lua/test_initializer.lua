@@ -12,7 +12,7 @@ end
 T.test("numbers do not depend on the number of threads", function()
   local threads = prune.threads()
   for _, dtype in ipairs { "f32", "f64" } do
-    for _, fill in ipairs { init.uniform, init.normal } do
+    for _, fill in ipairs { init.uniform, init.normal, init.truncated_normal } do
       local all = {}
       for n = 1, 3 do
         prune.threads(n)
@@ -35,6 +35,17 @@ T.test("uniform and normal numbers have the moments and bounds that were asked f
     assert(math.abs(mean - 2) < 0.01 and math.abs(std - 0.5) < 0.01, dtype)
     assert(low > 2 - 3 and low < 2 - 1.7 and high < 2 + 3 and high > 2 + 1.7, dtype)
   end
+end)
+
+T.test("truncated normal numbers keep within two standard deviations and have the moments of what is left", function()
+  prune.seed(4)
+  local rest = math.sqrt(1 - 2 * 2 * math.exp(-2) / math.sqrt(2 * math.pi) / 0.9544997) -- standard deviation of the truncated normal
+  for _, dtype in ipairs { "f32", "f64", "bf16" } do
+    local mean, std, low, high = moments(init.truncated_normal(prune.empty({ 100001 }, { dtype = dtype }), 2, 0.5))
+    assert(math.abs(mean - 2) < 0.01 and math.abs(std - 0.5 * rest) < 0.005, dtype)
+    assert(low >= 1 and low < 1.01 and high <= 3 and high > 2.99, dtype)
+  end
+  T.equal(init.truncated_normal(prune.empty { 3 }, 7, 0):totable(), { 7, 7, 7 })
 end)
 
 T.test("neighbours are independent", function()

@@ -10,6 +10,7 @@ local files = {
   mobilenet_v3_small = "mobilenet_v3", regnet_x_400mf = "regnet", shufflenet_v2_x1_0 = "shufflenet", squeezenet1_1 = "squeezenet",
   resnet18 = "resnet", resnet34 = "resnet", resnet50 = "resnet", resnet101 = "resnet", resnext50_32x4d = "resnet",
   wide_resnet50_2 = "resnet",
+  convnext_tiny = "convnext", vit_b_16 = "vit", swin_t = "swin",
   resnet20 = "resnet_cifar", resnet56 = "resnet_cifar",
   vgg11 = "vgg", vgg11_bn = "vgg", vgg13 = "vgg", vgg13_bn = "vgg", vgg16 = "vgg", vgg16_bn = "vgg", vgg19 = "vgg", vgg19_bn = "vgg",
 }

@@ -87,4 +87,13 @@ activation.Flatten = Module.class("Flatten", function(self, start_dim, end_dim)
 end)
 function activation.Flatten:forward(x) return F.flatten(x, self._options) end
 
+--- The axes in another order.
+-- @param dims list of axes, from 1: { 1, 3, 4, 2 } takes [batch, channels, height, width] to [batch, height, width, channels]
+activation.Permute = Module.class("Permute", function(self, dims)
+  if type(dims) ~= "table" then error("nn.Permute: the axes must be a list, got " .. tostring(dims), 3) end
+  self._dims = table.move(dims, 1, #dims, 1, {})
+end)
+function activation.Permute:forward(x) return F.permute(x, self._dims) end
+function activation.Permute:describe() return table.concat(self._dims, ", ") end
+
 return activation

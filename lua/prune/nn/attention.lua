@@ -9,8 +9,8 @@ local F = require "prune.nn.functional"
 local attention = {}
 
 --- Multi-head attention (Vaswani et al. 2017), batch first: q [batch, n, width], k and v [batch, m, width] (default: q) -> [batch, n, width].
--- Parameters as in PyTorch: in_proj_weight [3 width, width], in_proj_bias, out_proj. Heads and their widths can be pruned; the scale
--- stays that of the original width.
+-- Parameters as in PyTorch: in_proj_weight [3 width, width], in_proj_bias, out_proj. Heads and their widths can be pruned; queries, keys
+-- and values lose the same, and the scale stays that of the original width.
 -- @param width, heads
 -- @param options { bias = true, dropout = 0, is_causal = false }
 attention.MultiheadAttention = Module.class("MultiheadAttention", function(self, width, heads, given)
@@ -34,29 +34,31 @@ function attention.MultiheadAttention:reset()
   end
 end
 
--- [batch, n, heads * d] -> [batch, heads, n, d]
-local function to_heads(x, heads) return F.permute(F.unflatten(x, { dim = 3, sizes = { heads, -1 } }), { 1, 3, 2, 4 }) end
+-- x [batch, n, wide] through rows of in_proj: [batch, n, 3 heads d] -> three (or one) of [batch, heads, n, d]
+local function project(x, weight, bias, parts, heads)
+  local y = F.unflatten(F.linear(x, weight, bias), { dim = 3, sizes = { parts, heads, -1 } })
+  return F.unbind(F.permute(y, { 3, 1, 4, 2, 5 }), { dim = 1 })
+end
 
 function attention.MultiheadAttention:forward(q, k, v, mask)
-  local heads = self._heads
+  local heads, weight, bias = self._heads, self.in_proj_weight, self.in_proj_bias
   local queries, keys, values
   if k == nil then
-    queries, keys, values = F.chunk(F.linear(q, self.in_proj_weight, self.in_proj_bias), { chunks = 3, dim = 3 })
+    queries, keys, values = project(q, weight, bias, 3, heads)
   else
-    local wq, wk, wv = F.chunk(self.in_proj_weight, { chunks = 3, dim = 1 })
-    local bq, bk, bv
-    if self.in_proj_bias then bq, bk, bv = F.chunk(self.in_proj_bias, { chunks = 3, dim = 1 }) end
-    queries, keys, values = F.linear(q, wq, bq), F.linear(k, wk, bk), F.linear(v or k, wv, bv)
+    local rows = { F.unbind(F.unflatten(weight, { dim = 1, sizes = { 3, -1 } }), { dim = 1 }) }
+    local offsets = bias and { F.unbind(F.unflatten(bias, { dim = 1, sizes = { 3, -1 } }), { dim = 1 }) } or {}
+    queries = project(q, rows[1], offsets[1], 1, heads)
+    keys = project(k, rows[2], offsets[2], 1, heads)
+    values = project(v or k, rows[3], offsets[3], 1, heads)
   end
-  local y = F.scaled_dot_product_attention(to_heads(queries, heads), to_heads(keys, heads), to_heads(values, heads), mask,
-    { is_causal = self._causal, scale = self._scale })
+  local y = F.scaled_dot_product_attention(queries, keys, values, mask, { is_causal = self._causal, scale = self._scale })
   return self.out_proj(F.flatten(F.permute(y, { 1, 3, 2, 4 }), { start_dim = 3 }))
 end
 
--- After a removal: how many heads are left.
+-- After a removal: how many heads are left. Splitting into heads is the only reshape to five axes.
 function attention.MultiheadAttention:rewritten(operator, arguments)
-  -- to_heads is the only reshape to four axes: batch, n, heads, width of a head
-  if operator == "reshape" and #arguments.shape == 4 then self._heads = arguments.shape[3] end
+  if operator == "reshape" and #arguments.shape == 5 then self._heads = arguments.shape[4] end
 end
 
 function attention.MultiheadAttention:describe() return ("%d, heads %d"):format(self.in_proj_weight:size(2), self._heads) end

@@ -38,16 +38,7 @@ function initializer.normal(t, mean, std) return core.fill_normal(t, mean or 0, 
 -- @param mean default 0
 -- @param std default 1
 -- @return t
-function initializer.truncated_normal(t, mean, std)
-  check(t)
-  local values = core.randn(t:size())
-  for _ = 1, 16 do
-    local outside = values:abs():gt(2)
-    if not outside:any():item() then break end
-    values = outside:where(core.randn(t:size()), values)
-  end
-  return t:copy(values:clamp { min = -2, max = 2 } * (std or 1) + (mean or 0))
-end
+function initializer.truncated_normal(t, mean, std) return core.fill_truncated_normal(t, mean or 0, std or 1) end
 
 --- The same number everywhere.
 -- @param t tensor, filled in place
