@@ -2,8 +2,9 @@
 --
 -- An allocation is a function(layers, total) -> list of shares, one per layer. `layers` is a list of tables with these fields: name; shape (a
 -- list, of the weight); count (how many entries or units the share is of; default: the product of the shape); cap (the most of it that may
--- go, default 1); and, for some allocations, scores (a tensor: the lowest magnitudes go first) or outliers (a share). The shares add up to the
--- total, weighted by the counts, and none is above its cap; a total that the caps do not allow is refused with the most that can be had.
+-- go, default 1); floor (the share that is gone already, default 0); and, for some allocations, scores (a tensor: the lowest magnitudes go
+-- first) or outliers (a share). The shares add up to the total, weighted by the counts, and none is above its cap; a total that the caps do
+-- not allow is refused with the most that can be had.
 -- `allocation.counts` rounds the shares to whole numbers whose sum is the total's.
 --
 -- Options named `allocation` take "uniform", "erk", "global", "owl", such a function, or a table of shares by name:
@@ -45,7 +46,7 @@ end
 
 local function clamp(x, low, high) return x < low and low or x > high and high or x end
 
--- The shares share_at(layer, index, level), clamped to 0..cap, at the level between low and high where they meet the total. They must not
+-- The shares share_at(layer, index, level), clamped to floor..cap, at the level between low and high where they meet the total. They must not
 -- fall as the level rises.
 local function meet(where, layers, total, low, high, share_at)
   local all = check(where, layers, total)
@@ -53,7 +54,7 @@ local function meet(where, layers, total, low, high, share_at)
   local function sum_at(level)
     local sum = 0
     for i, layer in ipairs(layers) do
-      shares[i] = clamp(share_at(layer, i, level), 0, cap_of(layer))
+      shares[i] = clamp(share_at(layer, i, level), layer.floor or 0, cap_of(layer))
       sum = sum + shares[i] * count_of(layer)
     end
     return sum

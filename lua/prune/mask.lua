@@ -200,8 +200,10 @@ function mask.summary(net)
 end
 
 -- The other makers of masks have files of their own.
-for _, file in ipairs { "pattern", "layerwise" } do
-  for name, maker in pairs(require("prune.mask." .. file)) do mask[name] = maker end
+for _, file in ipairs { "pattern", "layerwise", "score" } do
+  for name, maker in pairs(require("prune.mask." .. file)) do
+    if name:sub(1, 1) ~= "_" then mask[name] = maker end
+  end
 end
 
 return mask

@@ -58,6 +58,16 @@ T.test("every allocation meets every total, within 0..1 and the caps", function(
   end
 end)
 
+T.test("what is gone already counts, and others lose less for it", function()
+  for _, choose in ipairs { allocation.uniform, allocation.erk, allocation.owl } do
+    local list = scored()
+    list[1].floor = 0.9
+    local shares = choose(list, 0.5)
+    T.close(sum(shares), 0.5 * 5360, 1e-6)
+    assert(shares[1] >= 0.9)
+  end
+end)
+
 T.test("a total that the caps forbid is refused with the most that can be had", function()
   local list = with("cap", { 0.3, 0.5, 0.5 })
   T.raises(function() allocation.erk(list, 0.6) end, "at most 0%.4839")

@@ -137,6 +137,9 @@ function common.chosen(where, list, o)
   return chosen
 end
 
+--- How many entries of a parameter are masked.
+function common.masked(p) return p.mask and (core.count_zeros(p.mask)) or 0 end
+
 --- Raise unless the first argument is a module.
 function common.net(where, net)
   if not Module.is_module(net) then fail(where, "the first argument must be a module, got %s", describe(net)) end

@@ -32,7 +32,7 @@ local function layers_of(where, net, o)
 end
 
 -- Parameters of more than one dimension, in the same form.
-local function weights_of(where, net, o)
+function layerwise._weights_of(where, net, o)
   local list = {}
   for name, p in net:named_parameters() do
     if p:dim() > 1 then list[#list + 1] = { name = name, weight = p, shape = p:size(), count = p:numel() } end
@@ -64,7 +64,7 @@ local function in_order(where, net, layers, batches)
 end
 
 -- The batches, kept, so that every layer sees the same.
-local function collect(where, data, batches)
+function layerwise._collect(where, data, batches)
   local list = {}
   if data == nil then common.fail(where, "data to calibrate on must be given") end
   for x, y in calibration.batches(data, batches, "prune.mask." .. where) do list[#list + 1] = { x, y } end
@@ -129,6 +129,18 @@ local function wanda_scores(where, net, layer, batches)
   return (magnitude * squares:sqrt():reshape(groups, 1, inputs, places)):reshape(layer.shape)
 end
 
+-- The same for weights of layers, by weight; the model as it is, not layer by layer.
+function layerwise._wanda_scores(where, net, weights, batches)
+  local of, scores = {}, {}
+  for _, layer in ipairs(layers_of(where, net, {})) do of[layer.weight] = layer end
+  for _, one in ipairs(weights) do
+    local layer = of[one.weight]
+    if not layer then common.fail(where, "'%s' is no weight of a linear layer or convolution; leave it out with ignore", one.name) end
+    scores[one.weight] = wanda_scores(where, net, layer, batches)
+  end
+  return scores
+end
+
 -- --- one after the other --------------------------------------------------------------------------------------------
 
 -- How many entries of each layer are to be masked; nil where a pattern says it. An allocation that ranks finds scores in the layers.
@@ -136,6 +148,7 @@ local function counts_of(where, layers, o, scores_of)
   local choose = allocation.read("prune.mask." .. where, o.allocation)
   if o.nm then return nil end
   for _, layer in ipairs(layers) do
+    layer.floor = common.masked(layer.weight) / layer.count
     setmetatable(layer, { __index = function(_, key)
       if key ~= "scores" then return nil end
       layer.scores = scores_of(layer)
@@ -200,7 +213,7 @@ function layerwise.wanda(net, data, given)
   common.net("wanda", net)
   local o = options.check("prune.mask.wanda", given, more {})
   local nm = common.pattern_or_share("wanda", o)
-  local batches = collect("wanda", data, o.batches)
+  local batches = layerwise._collect("wanda", data, o.batches)
   local layers = in_order("wanda", net, layers_of("wanda", net, o), batches)
   local function scores_of(layer) return wanda_scores("wanda", net, layer, batches) end
   local counts = counts_of("wanda", layers, o, scores_of)
@@ -279,7 +292,7 @@ function layerwise.sparsegpt(net, data, given)
   local o = options.check("prune.mask.sparsegpt", given, more { damp = 0.01 })
   common.pattern_or_share("sparsegpt", o)
   common.number("sparsegpt", "damp", o.damp, 0, 1e6)
-  local batches = collect("sparsegpt", data, o.batches)
+  local batches = layerwise._collect("sparsegpt", data, o.batches)
   local layers = in_order("sparsegpt", net, layers_of("sparsegpt", net, o), batches)
   local counts = counts_of("sparsegpt", layers, o, function(layer) return wanda_scores("sparsegpt", net, layer, batches) end)
   return run("sparsegpt", net, layers, counts, function(layer, count) return sparsegpt_layer(net, layer, batches, o, count) end)
@@ -349,8 +362,7 @@ local function obs_layer(net, layer, batches, o, count)
   if o.nm then
     core.mask_nm(p, scores, 2, o.nm[1], o.nm[2])
   else
-    local dead = core.count_zeros(before)
-    core.mask_unstructured({ p }, { scores }, "lowest", "amount", math.max(0, count - dead))
+    core.mask_unstructured({ p }, { scores }, "lowest", "amount", math.max(0, count - common.masked(p)))
   end
   local mask = p.mask:clone()
   local cost = core.obs_update(fisher, weight, before, mask:reshape(-1):contiguous(), o.damp)
@@ -377,8 +389,8 @@ function layerwise.obs(net, data, given)
   common.number("obs", "damp", o.damp, 0, 1e6)
   common.integer("obs", "samples", o.samples, 1)
   common.integer("obs", "block", o.block, 1, 1 << 16)
-  local batches = collect("obs", data, o.batches)
-  local layers = weights_of("obs", net, o)
+  local batches = layerwise._collect("obs", data, o.batches)
+  local layers = layerwise._weights_of("obs", net, o)
   local counts = counts_of("obs", layers, o, function(layer)
     local fisher, seen = fisher_of(net, layer, batches, o)
     return obs_scores(layer, fisher, seen, o)
