@@ -405,6 +405,14 @@ static pr_status read_specs(lua_State *L, int index, pr_op *op) {
   return PR_OK;
 }
 
+/* An operator that was not registered: nothing refers to it. */
+static void free_operator(lua_State *L, lua_operator *own) {
+  for (int f = SHAPE; f < FUNCTIONS; f++) luaL_unref(L, LUA_REGISTRYINDEX, own->function[f]);
+  for (int a = 0; a < PR_MAX_ARGS; a++) prB_string_free((char *)own->op.args[a].name);
+  prB_string_free((char *)own->op.name);
+  PRB_FREE(own);
+}
+
 /* function_new(name, { shape, forward, backward, rule: functions or false }, elementwise, options) ->
  * operator */
 static int function_new(lua_State *L) {
@@ -438,8 +446,8 @@ static int function_new(lua_State *L) {
                                                         : NULL;
   pr_status status = own->op.name ? read_specs(L, 4, &own->op) : PR_ERR_MEMORY;
   if (!status) status = pr_op_register(&own->op);
-  *box = own; /* what failed is small, and stays: nothing can say who refers to it */
-  bind_check(L, status);
+  if (status) free_operator(L, own), bind_raise(L);
+  *box = own;
   return 1;
 }
 
