@@ -34,7 +34,8 @@ function lottery.ticket(net)
   return make(tensors_of(net))
 end
 
---- A ticket from a checkpoint: one that Ticket:save, prune.save or a Trainer with option snapshot wrote.
+--- A ticket from a checkpoint: one that Ticket:save, prune.save (of a masked model with dense = true) or a Trainer with
+-- option snapshot wrote.
 -- @tparam string path
 -- @return ticket: rewind(net, optimizer), save(path)
 -- @usage local ticket = prune.lottery.load "runs/train.snapshot.h5"

@@ -11,14 +11,14 @@
 --     }
 --
 -- `prunelua -m prune.recipe FILE` runs it; stopped with Ctrl-C or killed, the same command goes on where it was. Things with options are
--- tables with a name in front: optimizer (prune.optim), schedule (prune.schedule, by epoch), loss (prune.nn.functional), regularizer
+-- tables with a name in front: optimizer (prune.optim), schedule (prune.schedule), loss (prune.nn.functional), regularizer
 -- (prune.regularizer), sparsity (prune.sparse), criterion (prune.criterion).
 --
 -- Fields: data: path and options of prune.data.load; model: name and options of prune.models (classes and channels are the data's), or a
 -- file (.h5); seed; out: folder for a checkpoint of each stage, metrics.csv and final.h5; stages.
 --
 -- Stages (all take name, by default their kind):
---   train, tune: epochs, optimizer, schedule, loss, regularizer, sparsity, distill (teacher: an earlier stage, meaning the model behind it,
+--   train, tune: epochs, optimizer, schedule, schedule_by, loss, regularizer, sparsity, distill (teacher: an earlier stage, meaning the model behind it,
 --     or a file), snapshot (for rewind), accumulate, clip, patience: as in prune.Trainer;
 --   prune: the options of prune.structured, fold and reconstruct (batches, ridge, positions) of plan:apply; what needs data gets the training
 --     data; with steps also stages: those behind each step, with -1, -2, ... behind their names;

@@ -24,7 +24,9 @@ end
 --   metrics: { name = function(output, labels) -> number summed over the batch } (default: accuracy);
 --   step: function(trainer, x, y) -> loss tensor or number, output: a whole training step of one's own;
 --   regularizer: object with apply(net, step), acts between backward and step (with state() and load_state(state), if it has any that
---   checkpoints must keep); schedule: function(epoch from 0) -> factor of the rate;
+--   checkpoints must keep);
+--   schedule: function(epoch from 0) -> factor of the rate, or a table such as { "cosine", epochs = 10 } (prune.schedule); schedule_by = "batch":
+--   it is asked before each batch, for the number of batches of this stage before it;
 --   distill: { teacher = module, temperature = 4, weight = 0.5 }: knowledge distillation, the loss becomes (1 - weight) loss + weight
 --   T^2 KL(softmax(teacher / T) || softmax(model / T)) (Hinton et al. 2015); the teacher stays as it is;
 --   sparsity: an object of prune.sparse (RigL and the like), or any with step(net, optimizer), which takes the optimiser's step, and if it
@@ -42,7 +44,7 @@ local function new(_, net, given)
   end
   local o = options.check("prune.Trainer", given, {
     optimizer = none, loss = none, metrics = none, step = none, regularizer = none, distill = none, sparsity = none,
-    snapshot = none, schedule = none, accumulate = 1, clip = none, patience = none, out = none, quiet = false,
+    snapshot = none, schedule = none, schedule_by = "epoch", accumulate = 1, clip = none, patience = none, out = none, quiet = false,
   })
   if o.patience ~= nil and (math.type(o.patience) ~= "integer" or o.patience < 1) then
     error("prune.Trainer: patience must be an integer of at least 1, got " .. tostring(o.patience), 2)
@@ -64,7 +66,7 @@ local function new(_, net, given)
       error(("prune.Trainer: a metric cannot have the name '%s'"):format(name), 2)
     end
   end
-  for _, name in ipairs { "loss", "step", "schedule" } do
+  for _, name in ipairs { "loss", "step" } do
     if o[name] ~= nil and not is_callable(o[name]) then
       error(("prune.Trainer: %s must be a function, got %s"):format(name, type(o[name])), 2)
     end
@@ -79,6 +81,10 @@ local function new(_, net, given)
   if o.distill ~= nil then
     if o.step then error("prune.Trainer: with option 'step' the loss is one's own, so 'distill' would do nothing; give one of them", 2) end
     o.distill = distill.check(net, o.distill)
+  end
+  if o.schedule ~= nil then o.schedule = require("prune.schedule").read(o.schedule, "prune.Trainer") end
+  if o.schedule_by ~= "epoch" and o.schedule_by ~= "batch" then
+    error(('prune.Trainer: schedule_by is "epoch" or "batch", got %s'):format(tostring(o.schedule_by)), 2)
   end
   local self = setmetatable(o, Trainer)
   self.net = net
@@ -201,6 +207,10 @@ local function keep_snapshot(self, name, state)
   if self.out then require("prune.checkpoint").write(snapshot_of(self, name), self.net, { partial = true }) end
 end
 
+local function set_rate(self, at)
+  if self.schedule and self.optimizer then self.optimizer:set_lr_factor(self.schedule(at)) end
+end
+
 -- One epoch. Returns "done", or "stopped" after Ctrl-C at a batch boundary.
 local function run_epoch(self, train, o, state)
   self.net:train()
@@ -215,6 +225,7 @@ local function run_epoch(self, train, o, state)
     if core.is_tensor(x) and not self.net._input then -- so that checkpoints know what to trace with
       self.net._input = { { shape = table.move(x:size(), 2, x:dim(), 1, {}), dtype = x.dtype } }
     end
+    if self.schedule_by == "batch" then set_rate(self, state.step) end
     local value, output = train_batch(self, x, y)
     if not is_finite(value) then
       error(("training: the loss is %s at step %d (epoch %d, batch %d); try a smaller rate or option clip, and check the data"):format(
@@ -374,7 +385,7 @@ end
 -- Ctrl-C is held back until a batch boundary; a second one is not. Returns whether the stage is finished.
 local function run(self, train, o, state)
   while not state.finished do
-    if self.schedule and self.optimizer then self.optimizer:set_lr_factor(self.schedule(state.epoch - 1)) end
+    if self.schedule_by == "epoch" then set_rate(self, state.epoch - 1) end
     local start = core.clock()
     local outcome = run_epoch(self, train, o, state)
     if outcome == "stopped" then

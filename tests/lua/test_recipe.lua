@@ -90,7 +90,11 @@ T.test("writing files does not change the numbers; the last model is in final.h5
   local out = folder()
   T.equal(state_of(prune.recipe(recipe { out = out }, quiet)), straight)
   local final = prune.load(out .. "/final.h5")
-  for name, p in final:named_parameters() do T.equal(p:dense():totable(), straight[name], name) end
+  for name, p in final:named_parameters() do -- what lies under the zeros of masks is not in that file
+    local expected = prune.tensor(straight[name])
+    if p.mask then expected = expected * p.mask end
+    T.equal(p:value():totable(), expected:totable(), name)
+  end
   local before = read(out .. "/final.h5")
   local again = prune.recipe(recipe { out = out, stop = 1, happens = function() error "a step was taken" end }, quiet)
   T.equal(state_of(again), straight)

@@ -145,6 +145,32 @@ T.test("what a regulariser keeps from step to step goes on where it was", functi
   end
 end)
 
+T.test("a schedule by batch is asked for the batches of the stage before; stopped and resumed it goes on", function()
+  local function run(folder, stop, resume, seed)
+    prune.seed(seed)
+    local train = load_data()
+    local net, rates = Net(), {}
+    local optimizer = optimizers.sgd(net)
+    local count = accuracy(net, stop)
+    local function metric(...)
+      rates[#rates + 1] = optimizer.lr
+      return count(...)
+    end
+    local trainer = prune.Trainer(net, { optimizer = optimizer, out = folder, quiet = true, metrics = { m = metric }, schedule_by = "batch",
+      schedule = { "onecycle", steps = 2 * BATCHES } })
+    trainer:fit(train, { epochs = 2, resume = resume })
+    return state_of(net, optimizer), rates
+  end
+  local expected, rates = run(nil, nil, false, 1)
+  local cycle = prune.schedule.onecycle { steps = 2 * BATCHES }
+  for i = 1, 2 * BATCHES do T.close(rates[i], 0.05 * cycle(i - 1), 1e-12) end
+  for _, stop in ipairs { 1, 6 } do
+    local folder = new_folder()
+    T.raises(function() run(folder, stop, false, 1) end, "interrupted")
+    T.equal(run(folder, nil, true, 8), expected)
+  end
+end)
+
 T.test("stopped twice in one epoch", function()
   local folder, expected = new_folder(), training {}
   T.raises(function() training { out = folder, stop = 1 } end, "interrupted")
@@ -380,6 +406,9 @@ T.test("wrong arguments are refused at the call", function()
   T.raises(function() prune.Trainer(net, { optimiser = optimizer }) end, "optimizer")
   T.raises(function() prune.Trainer(net, { optimizer = optimizer, loss = 3 }) end, "loss must be a function")
   T.raises(function() prune.Trainer(net, { optimizer = optimizer, accumulate = 0 }) end, "accumulate")
+  T.raises(function() prune.Trainer(net, { optimizer = optimizer, schedule = 3 }) end, "a schedule is a function or a table")
+  T.raises(function() prune.Trainer(net, { optimizer = optimizer, schedule = { "cosin" } }) end, "did you mean 'cosine'")
+  T.raises(function() prune.Trainer(net, { optimizer = optimizer, schedule_by = "step" }) end, 'schedule_by is "epoch" or "batch"')
   T.raises(function() prune.Trainer(net, { optimizer = optimizer, patience = 0 }) end, "patience")
   T.raises(function() prune.Trainer(net, { optimizer = optimizer, metrics = { ["a,b"] = print } }) end, "name 'a,b'")
   local trainer = prune.Trainer(net, { optimizer = optimizer, quiet = true })

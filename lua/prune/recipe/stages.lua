@@ -56,7 +56,7 @@ end
 
 local training = {
   epochs = none, optimizer = none, schedule = none, loss = none, regularizer = none, sparsity = none, distill = none, snapshot = none,
-  accumulate = none, clip = none, patience = none,
+  accumulate = none, clip = none, patience = none, schedule_by = none,
 }
 
 local function loss_of(value)
@@ -76,9 +76,10 @@ local function trainer_of(context, o)
   end
   return require "prune.trainer"(context.net, {
     optimizer = make(context.net, own), out = context.out, quiet = context.quiet, distill = distill, snapshot = o.snapshot,
-    schedule = o.schedule ~= nil and require("prune.schedule").read(o.schedule, "schedule") or nil, loss = o.loss ~= nil and loss_of(o.loss) or nil,
+    schedule = o.schedule, loss = o.loss ~= nil and loss_of(o.loss) or nil,
     regularizer = object("regularizer", o.regularizer, require "prune.regularizer"),
     sparsity = object("sparsity", o.sparsity, require "prune.sparse"), accumulate = o.accumulate, clip = o.clip, patience = o.patience,
+    schedule_by = o.schedule_by,
   })
 end
 
