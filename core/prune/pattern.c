@@ -195,7 +195,7 @@ static cut cut_of(const pr_tensor *t, const pr_blocks *b) {
   }
   for (int d = 0; d < c.dim; d++) {
     int64_t size = c.shape[d], extent = b->extent[d];
-    c.extent[d] = extent == 0 || extent > size ? (size ? size : 1) : extent;
+    c.extent[d] = extent < 1 || extent > size ? (size > 1 ? size : 1) : extent;
     c.blocks[d] = (size + c.extent[d] - 1) / c.extent[d];
     c.count *= c.blocks[d];
   }
