@@ -216,7 +216,10 @@ static bool next_line(const cut *c, line *l, int64_t total) {
     l->at[d] = 0;
   }
   l->block = 0;
-  for (int d = 0; d < last; d++) l->block = l->block * c->blocks[d] + l->at[d] / c->extent[d];
+  for (int d = 0; d < last; d++) {
+    int64_t extent = c->extent[d] > 1 ? c->extent[d] : 1;
+    l->block = l->block * c->blocks[d] + l->at[d] / extent;
+  }
   l->block *= c->blocks[last];
   return true;
 }
