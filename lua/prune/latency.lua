@@ -15,19 +15,23 @@ local function median(times)
   return times[(#times + 1) // 2]
 end
 
+local FEWEST, MOST, ENOUGH = 9, 501, 30 -- runs, runs, milliseconds in all
+
 --- Median milliseconds of a forward pass, after three that warm up.
 -- @param traced a graph
 -- @param inputs list of tensors
--- @param[opt] repeats how often (default: 9)
+-- @param[opt] repeats how often (default: 9 times, small models more often, for 30 ms)
 -- @return milliseconds
 function latency.measure(traced, inputs, repeats)
-  local run, times = latency.runner(traced), {}
+  local run, times, total = latency.runner(traced), {}, 0
   core.no_grad(function()
-    for i = -2, repeats or 9 do
+    for _ = 1, 3 do run(inputs) end
+    repeat
       local start = core.clock()
       run(inputs)
-      if i > 0 then times[i] = 1000 * (core.clock() - start) end
-    end
+      times[#times + 1] = 1000 * (core.clock() - start)
+      total = total + times[#times]
+    until #times >= (repeats or FEWEST) and (repeats or total >= ENOUGH or #times >= MOST)
   end)
   return median(times)
 end

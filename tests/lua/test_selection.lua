@@ -275,7 +275,7 @@ local function kinds_of(net, sizes)
 end
 
 T.test("units have kinds: heads, widths, key heads, copies, groups and positions", function()
-  T.equal(kinds_of(Attention(), { 6, 5 }), { channel = "24,12", head = "4", head_dim = "6,6" })
+  T.equal(kinds_of(Attention(), { 6, 5 }), { channel = "24,12", head = "4", head_dim = "6" })
   T.equal(kinds_of(Grouped(), { 6, 5 }), { channel = "8,8", kv_head = "2", copy = "2", head_dim = "3,3" })
   T.equal(kinds_of(nn.Sequential(nn.Conv2d(3, 12, 1), nn.Conv2d(12, 18, 1, { groups = 3 }), nn.Conv2d(18, 2, 1)), { 3, 4, 4 }),
     { group = "3", position = "4,6" })
