@@ -47,7 +47,9 @@ pr_graph_node *prG_add_node(pr_graph *graph, const pr_op *op, const pr_arg *args
   pr_graph_node *node = &graph->nodes[graph->n_nodes];
   *node = (pr_graph_node){ .op = op, .n_in = n_in, .n_out = n_out };
   node->in = PRB_ARRAY(int, n_in), node->out = PRB_ARRAY(int, n_out);
-  if (!node->in || !node->out || pr_args_copy(op, args, node->args)) {
+  /* Defaults stand in what is not given, for rules that read arguments: a graph from text has only what was
+   * written. */
+  if (!node->in || !node->out || pr_args_copy(op, args, node->args) || prO_args_complete(op, node->args)) {
     free_node(node);
     return NULL;
   }

@@ -146,8 +146,9 @@ local function verified(traced, inputs, units, random)
   return kept
 end
 
--- A second removal from what is left, by what its coupling says now.
-local function again(traced, inputs, random)
+-- A second removal from what is left, of the graph as a checkpoint would give it back.
+local function again(traced, inputs_spec, inputs, random)
+  traced = graph.graph(traced:module(), inputs_spec)
   local units = {}
   for _, group in ipairs(traced:groups { all = true }) do
     if #group > 1 then table.move(some_units(group, 0.4, random), 1, #group, #units + 1, units) end
@@ -236,7 +237,7 @@ local function applied(net, inputs_spec, inputs, units, random)
     local off = largest_difference(prune.no_grad(function() return { net(table.unpack(inputs)) } end), got)
     if not within(off) then error(("the pruned module and its graph differ by %.3g"):format(off), 0) end
   end
-  again(traced, inputs, random)
+  again(traced, inputs_spec, inputs, random)
   return own, traced
 end
 
