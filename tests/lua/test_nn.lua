@@ -134,6 +134,23 @@ T.test("train and eval reach every module; dropout and batch norm follow", funct
   assert(net[3][1].running_mean:totable()[1] ~= mean[1], "running statistics do not move in training")
 end)
 
+T.test("operators of modules in lists carry the full names of their modules", function()
+  local Lists = nn.module("Lists", function(self)
+    local inner = nn.ModuleList(nn.Linear(2, 2))
+    self.blocks = nn.ModuleList()
+    self.blocks:append(nn.Linear(2, 2))
+    self.nested = nn.ModuleList(inner)
+    inner:append(nn.Sequential(nn.Linear(2, 2)))
+  end)
+  function Lists:forward(x) return self.nested[1][2](self.nested[1][1](self.blocks[1](x))) end
+  local net, paths = Lists(), {}
+  for _, node in ipairs(prune.graph(net, { 2 }):nodes()) do
+    paths[#paths + 1] = node.path
+    T.equal(net:module(node.path)._type, "Linear")
+  end
+  T.equal(paths, { "blocks.0", "nested.0.0", "nested.0.1.0" })
+end)
+
 T.test("stochastic depth drops whole samples while training, and passes all otherwise", function()
   prune.seed(3)
   local layer, x = nn.StochasticDepth(0.25), prune.ones { 400, 2, 3 }

@@ -11,7 +11,8 @@ local files = {
   resnet18 = "resnet", resnet34 = "resnet", resnet50 = "resnet", resnet101 = "resnet", resnext50_32x4d = "resnet",
   wide_resnet50_2 = "resnet",
   convnext_tiny = "convnext", vit_b_16 = "vit", swin_t = "swin",
-  resnet20 = "resnet_cifar", resnet56 = "resnet_cifar",
+  resnet20 = "resnet_cifar", resnet56 = "resnet_cifar", vgg16_cifar = "vgg", vgg19_cifar = "vgg",
+  gpt = "gpt", lstm = "lstm", unet = "unet",
   vgg11 = "vgg", vgg11_bn = "vgg", vgg13 = "vgg", vgg13_bn = "vgg", vgg16 = "vgg", vgg16_bn = "vgg", vgg19 = "vgg", vgg19_bn = "vgg",
 }
 

@@ -43,8 +43,11 @@ function ResNet:forward(x)
 end
 
 local function builder(name, blocks)
+  local where = "prune.models." .. name
   return function(given)
-    return ResNet(blocks, options.check("prune.models." .. name, given, { classes = 10, channels = 3, width = 16 }))
+    local o = options.check(where, given, { classes = 10, channels = 3, width = 16 })
+    for _, option in ipairs { "classes", "channels", "width" } do options.count(where, option, o[option]) end
+    return ResNet(blocks, o)
   end
 end
 

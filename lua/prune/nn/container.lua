@@ -36,6 +36,8 @@ container.ModuleList = Module.class("ModuleList", function(self, ...)
   else append(self, "nn.ModuleList", ...) end
 end)
 
+container.ModuleList._silent = true -- it never runs itself: its name comes with its children's
+
 --- Add modules at the end.
 -- @param ... modules
 -- @return the container

@@ -18,6 +18,17 @@ local function is_module(x)
 end
 Module.is_module = is_module
 
+-- A list of modules never runs itself, so its children enter its name together with their own.
+local function lengthen(list, prefix)
+  for _, key in ipairs(list._keys) do
+    local child = rawget(list, key)
+    if is_module(child) and child._name then
+      rawset(child, "_name", prefix .. "." .. child._name)
+      if child._silent then lengthen(child, prefix) end
+    end
+  end
+end
+
 -- First assignment of a field: remember its place; name a child after the field.
 local function assign(self, key, value)
   rawset(self, key, value)
@@ -30,7 +41,9 @@ local function assign(self, key, value)
     end
     if is_module(value) and not value._name then
       -- children of a list count from 0 in names, as in PyTorch's state dicts
-      rawset(value, "_name", type(key) == "number" and tostring(key - 1) or tostring(key))
+      local name = type(key) == "number" and tostring(key - 1) or tostring(key)
+      rawset(value, "_name", self._silent and self._name and self._name .. "." .. name or name)
+      if value._silent then lengthen(value, value._name) end
     end
   end
 end
