@@ -8,15 +8,18 @@ import torch_pruning
 import torchvision
 
 parser = argparse.ArgumentParser()
-parser.add_argument("--child", choices=["groups", "rounds"], required=True)
+parser.add_argument("--child", choices=["groups", "rounds", "resnet50", "densenet121"], required=True)
 parser.add_argument("--threads", type=int, default=1)
 given = parser.parse_args()
 
 torch.set_num_threads(given.threads)
-example = torch.randn(1, 3, 32, 32)
+size = 32 if given.child in ("groups", "rounds") else 224
+example = torch.randn(1, 3, size, size)
 
 
 def network():
+    if size == 224:
+        return getattr(torchvision.models, given.child)().eval()
     return torchvision.models.resnet18(num_classes=10).eval()
 
 
@@ -40,8 +43,19 @@ def rounds(net):
             group.prune()
 
 
-work = {"groups": groups, "rounds": rounds}[given.child]
-for i in range(4):
+def plan(net):
+    pruner = torch_pruning.pruner.MagnitudePruner(
+        net,
+        example,
+        importance=torch_pruning.importance.GroupMagnitudeImportance(p=2),
+        pruning_ratio=0.5,
+        ignored_layers=[m for m in net.modules() if isinstance(m, torch.nn.Linear)],
+    )
+    return list(pruner.step(interactive=True))
+
+
+work = {"groups": groups, "rounds": rounds}.get(given.child, plan)
+for i in range(4 if size == 32 else 2):
     net = network()
     start = time.perf_counter()
     work(net)
