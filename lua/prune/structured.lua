@@ -169,10 +169,24 @@ function structured.structured(net, shape, given)
   return plan
 end
 
+-- The graph and the units of a list of groups.
+local function units_of(groups)
+  local first, list, seen = groups[1], {}, {}
+  for i, group in ipairs(groups) do
+    if getmetatable(group) ~= core.Group then error(("prune.verify: element %d of the list must be a group, got %s"):format(i, type(group)), 3) end
+    if group:graph() ~= first:graph() then error("prune.verify: the groups of the list must be of one graph", 3) end
+    for _, unit in ipairs(group:units()) do
+      if not seen[unit] then list[#list + 1] = unit end
+      seen[unit] = true
+    end
+  end
+  return first:graph(), list
+end
+
 --- Check the contract of pruning: the pruned model computes what the ablated model computes (the same model with all entries of the removed
 -- units zero). Works on copies; nothing is changed.
 -- @param net the module that the plan was made for
--- @param plan a plan that is not applied yet, or a group
+-- @param plan a plan that is not applied yet, a group, or a list of groups of one graph
 -- @param options { dtype = "f32" or "f64", gradients = false, tolerance = 1e-4 for f32, 1e-10 for f64, batch = 2 }
 -- @return the largest difference relative to the largest output; raises when it exceeds the tolerance
 -- @usage prune.verify(net, prune.structured(net, shape, { ratio = 0.5 }))
@@ -186,8 +200,10 @@ function structured.verify(net, plan, given)
     traced, units = plan.graph, plan.units
   elseif getmetatable(plan) == core.Group then
     traced, units = plan:graph(), plan:units()
+  elseif type(plan) == "table" and #plan > 0 then
+    traced, units = units_of(plan)
   else
-    error("prune.verify: the second argument must be a plan or a group, got " .. type(plan), 2)
+    error("prune.verify: the second argument must be a plan, a group or a list of groups, got " .. type(plan), 2)
   end
   local output, gradient = core.verify(traced, units, examples_of(traced, o.batch), o.dtype, o.gradients)
   local worst, tolerance = math.max(output, gradient), o.tolerance or (o.dtype == "f64" and 1e-10 or 1e-4)
