@@ -190,20 +190,32 @@ static pr_status ablate(ablation *a, pr_tensor *const *inputs, pr_tensor **outpu
 
 /* --- comparing --------------------------------------------------------------------------------------------------------------- */
 
+/* Entries at a time as doubles, so that large tensors need no copy of themselves. */
+enum { SLAB = 4096 };
+
+static pr_status slab_to_doubles(pr_tensor *t, int64_t from, int64_t count, double *values) {
+  pr_tensor *slab = prT_view(t, 1, &count, (int64_t[]){ 1 }, t->offset + from);
+  pr_status status = slab ? prT_to_doubles(slab, values) : PR_ERR_MEMORY;
+  pr_release(slab);
+  return status;
+}
+
 static pr_status compare(pr_tensor *a, pr_tensor *b, double *difference, double *largest) {
-  int64_t n = pr_numel(a);
   if (!pr_same_shape(a, b))
     return pr_fail(PR_ERR_SHAPE, "verify: the pruned and the ablated model give other shapes");
-  double *x = PRB_ARRAY(double, n), *y = PRB_ARRAY(double, n);
-  pr_status status = x && y ? prT_to_doubles(a, x) : PR_ERR_MEMORY;
-  if (!status) status = prT_to_doubles(b, y);
-  for (int64_t i = 0; i < n && !status; i++) {
-    double off = fabs(x[i] - y[i]);
-    if (!(off <= *difference)) *difference = off; /* also takes a NaN */
-    if (fabs(x[i]) > *largest) *largest = fabs(x[i]);
+  pr_tensor *x = pr_contiguous(a), *y = x ? pr_contiguous(b) : NULL;
+  pr_status status = y ? PR_OK : PR_ERR_MEMORY;
+  for (int64_t from = 0, n = pr_numel(a); from < n && !status; from += SLAB) {
+    double u[SLAB], v[SLAB];
+    int64_t count = n - from < SLAB ? n - from : SLAB;
+    if (!(status = slab_to_doubles(x, from, count, u))) status = slab_to_doubles(y, from, count, v);
+    for (int64_t i = 0; i < count && !status; i++) {
+      double off = fabs(u[i] - v[i]);
+      if (!(off <= *difference)) *difference = off; /* also takes a NaN */
+      if (fabs(u[i]) > *largest) *largest = fabs(u[i]);
+    }
   }
-  PRB_ARRAY_FREE(x, n);
-  PRB_ARRAY_FREE(y, n);
+  pr_release(x), pr_release(y);
   return status;
 }
 
@@ -235,61 +247,106 @@ static pr_status backward(int n, pr_tensor *const *outputs) {
   return status;
 }
 
-static pr_status compare_gradients(const ablation *a, const pr_graph *pruned, double *result) {
-  double difference = 0, largest = 0;
-  for (int v = 0; v < pruned->n_values; v++) {
-    pr_tensor *full = a->pruning->graph->values[v].tensor, *small = pruned->values[v].tensor;
-    if (!full || !full->grad || !small || !small->grad) continue;
-    pr_tensor *live = shrink(a, v, full->grad);
-    if (!live) return pr_error_last()->code;
-    pr_status status = compare(live, small->grad, &difference, &largest);
-    pr_release(live);
-    PR_TRY(status);
+/* What the ablated model gives, without the dead parts and apart from its copy, which is freed before the
+ * pruned one is made. */
+typedef struct outcome {
+  pr_tensor *output[MOST], **gradient; /* one gradient per value of the graph; NULL where there is none */
+  int values;
+} outcome;
+
+static void outcome_free(outcome *o) {
+  for (int k = 0; k < MOST; k++) pr_release(o->output[k]);
+  for (int v = 0; v < o->values; v++) pr_release(o->gradient[v]);
+  PRB_ARRAY_FREE(o->gradient, o->values);
+}
+
+/* The live parts of all gradients; a gradient goes when its part is taken. */
+static pr_status take_gradients(const ablation *a, outcome *o) {
+  for (int v = 0; v < o->values; v++) {
+    pr_tensor *t = a->pruning->graph->values[v].tensor;
+    if (!t || !t->grad) continue;
+    if (!(o->gradient[v] = shrink(a, v, t->grad))) return pr_error_last()->code;
+    pr_release(t->grad);
+    t->grad = NULL;
   }
-  *result = largest > 0 ? difference / largest : difference;
   return PR_OK;
 }
 
-static pr_status run_both(ablation *a, pr_graph *pruned, pr_tensor *const *inputs, bool gradients,
-                          pr_verification *result) {
-  pr_tensor *full[MOST] = { NULL }, *small[MOST] = { NULL };
-  int n = pruned->n_outputs;
-  if (n > MOST) return pr_fail(PR_ERR_UNSUPPORTED, "verify: the model has more than %d outputs", MOST);
-  double difference = 0, largest = 0;
-  pr_status status = ablate(a, inputs, full);
-  if (!status) status = pr_graph_run(pruned, inputs, false, small);
-  for (int k = 0; k < n && !status; k++) status = compare(full[k], small[k], &difference, &largest);
-  result->output = largest > 0 ? difference / largest : difference;
-  if (!status && gradients) {
-    status = backward(n, full);
-    if (!status) status = backward(n, small);
-    bool recording = pr_grad_mode(false);
-    if (!status) status = compare_gradients(a, pruned, &result->gradient);
-    pr_grad_mode(recording);
-  }
-  for (int k = 0; k < n; k++) pr_release(full[k]), pr_release(small[k]);
+static pr_status run_ablated(ablation *a, pr_tensor *const *inputs, bool gradients, outcome *o) {
+  pr_tensor *output[MOST] = { NULL };
+  int n = a->pruning->graph->n_outputs;
+  pr_status status = ablate(a, inputs, output);
+  if (!status && gradients) status = backward(n, output);
+  bool recording = pr_grad_mode(false);
+  for (int k = 0; k < n && !status; k++)
+    if (!(o->output[k] = pr_clone(output[k]))) status = PR_ERR_MEMORY;
+  if (!status && gradients) status = take_gradients(a, o);
+  pr_grad_mode(recording);
+  for (int k = 0; k < n; k++) pr_release(output[k]);
   return status;
 }
 
-static pr_status verify_copies(pr_graph *full, pr_graph *small, const int32_t *unit, int32_t n,
-                               pr_tensor *const *inputs, bool gradients, pr_verification *result) {
-  pr_pruning *of_full = pr_pruning_new(full), *of_small = of_full ? pr_pruning_new(small) : NULL;
-  size_t units = of_full ? (size_t)of_full->units.count : 0, elements = of_full ? of_full->algebra.count : 0;
-  unsigned char *dead_unit = of_full ? PRB_ARRAY(unsigned char, units) : NULL,
+static pr_status ablated_outcome(const pr_graph *graph, pr_dtype dtype, const int32_t *unit, int32_t n,
+                                 pr_tensor *const *inputs, bool gradients, outcome *o) {
+  pr_graph *copy = private_copy(graph, dtype);
+  pr_pruning *pruning = copy ? pr_pruning_new(copy) : NULL;
+  size_t units = pruning ? (size_t)pruning->units.count : 0, elements = pruning ? pruning->algebra.count : 0;
+  unsigned char *dead_unit = pruning ? PRB_ARRAY(unsigned char, units) : NULL,
                 *dead = dead_unit ? PRB_ARRAY(unsigned char, elements) : NULL;
-  pr_status status = of_small && dead ? pr_remove(of_small, unit, n, NULL, NULL) : PR_ERR_MEMORY;
+  pr_status status = dead ? PR_OK : PR_ERR_MEMORY;
+  for (int32_t i = 0; i < n && !status; i++) {
+    if (unit[i] < 0 || (size_t)unit[i] >= units)
+      status = pr_fail(PR_ERR_INDEX, "there is no unit %lld; the graph has %lld", PR_INDEX(unit[i]),
+                       (long long)units);
+    else
+      dead_unit[unit[i]] = 1;
+  }
   if (!status) {
-    for (int32_t i = 0; i < n; i++) dead_unit[unit[i]] = 1;
-    prC_units_dead(&of_full->units, dead_unit, dead);
-    ablation a = { .pruning = of_full, .dead = dead };
-    bool recording = pr_grad_mode(gradients);
-    status = run_both(&a, small, inputs, gradients, result);
-    pr_grad_mode(recording);
+    prC_units_dead(&pruning->units, dead_unit, dead);
+    ablation a = { .pruning = pruning, .dead = dead };
+    status = run_ablated(&a, inputs, gradients, o);
   }
   PRB_ARRAY_FREE(dead_unit, units);
   PRB_ARRAY_FREE(dead, elements);
-  pr_pruning_free(of_full);
-  pr_pruning_free(of_small);
+  pr_pruning_free(pruning);
+  pr_graph_free(copy);
+  return status;
+}
+
+static double relative(double difference, double largest) {
+  return largest > 0 ? difference / largest : difference;
+}
+
+static pr_status compare_pruned(const pr_graph *pruned, pr_tensor *const *inputs, bool gradients,
+                                const outcome *ablated, pr_verification *result) {
+  pr_tensor *output[MOST] = { NULL };
+  double difference = 0, largest = 0;
+  int n = pruned->n_outputs;
+  pr_status status = pr_graph_run(pruned, inputs, false, output);
+  for (int k = 0; k < n && !status; k++)
+    status = compare(ablated->output[k], output[k], &difference, &largest);
+  result->output = relative(difference, largest);
+  if (!status && gradients) status = backward(n, output);
+  difference = largest = 0;
+  for (int v = 0; v < pruned->n_values && gradients && !status; v++) {
+    pr_tensor *t = pruned->values[v].tensor;
+    if (t && t->grad && ablated->gradient[v])
+      status = compare(ablated->gradient[v], t->grad, &difference, &largest);
+  }
+  result->gradient = relative(difference, largest);
+  for (int k = 0; k < n; k++) pr_release(output[k]);
+  return status;
+}
+
+static pr_status pruned_outcome(const pr_graph *graph, pr_dtype dtype, const int32_t *unit, int32_t n,
+                                pr_tensor *const *inputs, bool gradients, const outcome *ablated,
+                                pr_verification *result) {
+  pr_graph *copy = private_copy(graph, dtype);
+  pr_pruning *pruning = copy ? pr_pruning_new(copy) : NULL;
+  pr_status status = pruning ? pr_remove(pruning, unit, n, NULL, NULL) : PR_ERR_MEMORY;
+  if (!status) status = compare_pruned(copy, inputs, gradients, ablated, result);
+  pr_pruning_free(pruning);
+  pr_graph_free(copy);
   return status;
 }
 
@@ -298,17 +355,22 @@ pr_status pr_verify(pr_pruning *pruning, const int32_t *unit, int32_t n, pr_tens
   *result = (pr_verification){ 0 };
   for (int v = 0; v < pruning->graph->n_values; v++)
     if (pruning->graph->values[v].tensor) PR_TRY(prD_need_values(pruning->graph->values[v].tensor, "verify"));
-  pr_graph *full = private_copy(pruning->graph, dtype),
-           *small = full ? private_copy(pruning->graph, dtype) : NULL;
+  if (pruning->graph->n_outputs > MOST)
+    return pr_fail(PR_ERR_UNSUPPORTED, "verify: the model has more than %d outputs", MOST);
+  outcome ablated = { .values = pruning->graph->n_values };
+  if (!(ablated.gradient = PRB_ARRAY(pr_tensor *, ablated.values))) return PR_ERR_MEMORY;
   pr_tensor *own[16] = { NULL };
-  pr_status status = small ? PR_OK : pr_error_last()->code;
+  pr_status status = PR_OK;
   for (int i = 0; i < pruning->graph->n_inputs && i < 16 && !status; i++) {
     own[i] = pr_dtype_is_float(inputs[i]->dtype) ? pr_to_dtype(inputs[i], dtype) : pr_retain(inputs[i]);
     if (!own[i]) status = pr_error_last()->code;
   }
-  if (!status) status = verify_copies(full, small, unit, n, own, gradients, result);
+  bool recording = pr_grad_mode(gradients);
+  if (!status) status = ablated_outcome(pruning->graph, dtype, unit, n, own, gradients, &ablated);
+  pr_cache_empty(); /* the pruned copy has blocks of other sizes */
+  if (!status) status = pruned_outcome(pruning->graph, dtype, unit, n, own, gradients, &ablated, result);
+  pr_grad_mode(recording);
   for (int i = 0; i < 16; i++) pr_release(own[i]);
-  pr_graph_free(full);
-  pr_graph_free(small);
+  outcome_free(&ablated);
   return status;
 }
