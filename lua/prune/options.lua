@@ -60,17 +60,19 @@ local function number(where, name, value, low, high)
   error(("%s: %s must be a number in %g..%g, got %s"):format(where, name, low, high, tostring(value)), 4)
 end
 
---- Raise unless an option is one of some words.
+--- Raise unless an option is one of some values.
 -- @param where the caller's name, for the message
 -- @param name the option
 -- @param value its value
--- @param words list of strings
+-- @param words list of strings or booleans
 local function choice(where, name, value, words)
   for _, word in ipairs(words) do
     if value == word then return end
   end
-  local near = type(value) == "string" and core.nearest(value, words)
-  error(("%s: %s is one of '%s', got %s%s"):format(where, name, table.concat(words, "', '"), tostring(value),
+  local shown = {}
+  for i, word in ipairs(words) do shown[i] = tostring(word) end
+  local near = type(value) == "string" and core.nearest(value, shown)
+  error(("%s: %s is one of '%s', got %s%s"):format(where, name, table.concat(shown, "', '"), tostring(value),
     near and ("; did you mean '" .. near .. "'?") or ""), 4)
 end
 
