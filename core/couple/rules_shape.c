@@ -1,6 +1,7 @@
 /* rules_shape.c - operators that move, cut, join and copy positions. */
 #include "couple/rules.h"
 
+#include <stdio.h>
 #include <string.h>
 
 static int front(const pr_coupling *c, int v, int axis) { return axis < 0 ? axis + prC_dim(c, v) : axis; }
@@ -114,7 +115,10 @@ void prC_rule_stack(pr_coupling *c, int n, const int *operand, int y, int axis) 
 
 void prC_rule_unbind(pr_coupling *c, int x, int n, const int *outputs, int axis) {
   axis = front(c, x, axis);
-  prC_pin(c, x, axis, "the axis is taken apart");
+  char reason[64];
+  snprintf(reason, sizeof reason, "the %lld positions of axis %lld are taken apart and stay",
+           (long long)prC_size(c, x, axis), PR_INDEX(axis));
+  prC_pin(c, x, axis, reason);
   for (int i = 0; i < n; i++)
     for (int a = 0; a < prC_dim(c, x); a++)
       if (a != axis) prC_pass_axis(c, outputs[i], a - (a > axis), x, a, PRC_DEAD_VALUE);
