@@ -184,11 +184,16 @@ double prC_kept_value(double dead, prC_keep keep) {
 
 double prC_agree(double a, double b) { return a == b ? a : NAN; }
 
+static void note_dead(pr_coupling *c, const char *what, int axis, double dead) {
+  char known[40] = "";
+  if (!isnan(dead)) snprintf(known, sizeof known, " (but %g)", dead);
+  prC_note(c, "%s axis %lld, where removed entries would not be 0%s", what, PR_INDEX(axis), known);
+}
+
 void prC_need_zero(pr_coupling *c, int v, int axis, const char *what) {
   prC_value *value = axis_at(c, v, &axis);
   if (!value || value->dead[axis] == 0 || !prC_label(c, v, axis)) return;
-  if (any_free(c->algebra, value->label[axis]))
-    prC_note(c, "%s axis %lld, where removed entries would not be 0", what, PR_INDEX(axis));
+  if (any_free(c->algebra, value->label[axis])) note_dead(c, what, axis, value->dead[axis]);
   prC_pin(c, v, axis, NULL);
 }
 

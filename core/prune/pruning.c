@@ -48,7 +48,7 @@ static int most_tensors(const pr_graph *graph) {
   return most;
 }
 
-pr_status prP_couple(pr_pruning *pruning) {
+pr_status prP_couple(pr_pruning *pruning, void (*after)(void *ctx, int node), void *ctx) {
   const pr_graph *graph = pruning->graph;
   for (int v = 0; v < graph->n_values; v++) {
     const pr_graph_value *value = &graph->values[v];
@@ -68,6 +68,7 @@ pr_status prP_couple(pr_pruning *pruning) {
     if ((status = prP_node_coupling(pruning, n, &call, room, &coupling))) break;
     couple_node(pruning, n, &coupling);
     prG_call_free(&call);
+    if (after) after(ctx, n);
     status = pruning->algebra.status;
   }
   for (int k = 0; k < graph->n_outputs; k++)
@@ -89,7 +90,8 @@ pr_pruning *pr_pruning_new(pr_graph *graph) {
   pruning->values = PRB_ARRAY(prC_value, graph->n_values);
   pruning->slots = PRB_ARRAY(prC_slots *, graph->n_nodes);
   pruning->role = PRB_ARRAY(unsigned char, graph->n_values);
-  pr_status status = pruning->values && pruning->slots && pruning->role ? prP_couple(pruning) : PR_ERR_MEMORY;
+  pr_status status =
+      pruning->values && pruning->slots && pruning->role ? prP_couple(pruning, NULL, NULL) : PR_ERR_MEMORY;
   if (!status)
     status = prC_units_open(&pruning->units, &pruning->algebra, pruning->values, graph->n_values, false);
   if (!status) return pruning;
@@ -331,39 +333,4 @@ pr_tensor *pr_part_rows(const pr_group *group, const pr_part *part, const pr_ten
   }
   pr_release(flat);
   return rows;
-}
-
-/* --- why --------------------------------------------------------------------------------------------------------------- */
-
-pr_status pr_pruning_why(pr_pruning *pruning, int value, int axis, int64_t index,
-                         void (*put)(void *ctx, const char *text), void *ctx) {
-  char line[512];
-  int32_t unit = unit_at(pruning, value, axis, index);
-  if (unit < 0) {
-    put(ctx, "pinned");
-    for (size_t i = 0; i < pruning->algebra.notes; i++) {
-      const prC_note_entry *note = &pruning->algebra.note[i];
-      const pr_graph_node *node = &pruning->graph->nodes[note->node];
-      snprintf(line, sizeof line, "\n  %s at '%s': %s", node->op->name, node->path, note->text);
-      put(ctx, line);
-    }
-    return PR_OK;
-  }
-  pr_group one = { pruning, pruning->generation, 1, &unit };
-  pr_part *parts;
-  int n;
-  PR_TRY(pr_group_parts(&one, &parts, &n));
-  put(ctx, "goes together with");
-  for (int i = 0; i < n; i++) {
-    snprintf(line, sizeof line, "\n  %s axis %lld:", prG_value_name(pruning->graph, parts[i].value),
-             PR_INDEX(parts[i].axis));
-    put(ctx, line);
-    for (int64_t m = 0; m < parts[i].count && m < 16; m++) {
-      snprintf(line, sizeof line, " %lld", PR_INDEX(parts[i].position[m]));
-      put(ctx, line);
-    }
-    if (parts[i].count > 16) put(ctx, " ...");
-  }
-  pr_parts_free(parts, n, 1);
-  return PR_OK;
 }

@@ -68,14 +68,17 @@ int64_t pr_part_indices(const pr_part *part, int64_t *index);
  * anything of its shape. New tensor [size, columns]. */
 pr_tensor *pr_part_rows(const pr_group *group, const pr_part *part, const pr_tensor *source);
 
-/* Why a position is what it is: "pinned: ..." or the unit's members. Text is put in pieces. */
+/* Why a position is what it is (why.c), as text in pieces: "pinned" and by which operator of which layer,
+ * followed back to where that comes from; or the members of its unit, of each of its units where it is a
+ * product of several. */
 pr_status pr_pruning_why(pr_pruning *pruning, int value, int axis, int64_t index,
                          void (*put)(void *ctx, const char *text), void *ctx);
 
 /* --- shared inside the room -------------------------------------------------------------------------------------------- */
 
-/* Run every operator's coupling rule over the graph into `pruning` (values, slots, algebra). */
-pr_status prP_couple(pr_pruning *pruning);
+/* Run every operator's coupling rule over the graph into `pruning` (values, slots, algebra); `after` (may be
+ * NULL) is called after each node's. */
+pr_status prP_couple(pr_pruning *pruning, void (*after)(void *ctx, int node), void *ctx);
 /* Prepare the coupling of node n with its call on shapes; prG_call_free(call) afterwards. in and out point
  * into `room`, which has room for all. */
 pr_status prP_node_coupling(pr_pruning *pruning, int n, pr_call *call, prC_value **room,

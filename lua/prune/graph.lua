@@ -126,7 +126,7 @@ function Graph:module() return require("prune.graph_module").of_graph(self) end
 --- @usage graph:group("conv1.weight", 1, { 3, 7 }):remove()
 
 --- graph:why(parameter, dim, index)
---- What goes with a position, or why it is pinned.
+--- What goes with a position (for a product of factors: with each of them), or which operators pin it, followed back to the cause.
 --- @param parameter of the model, or its name
 --- @param dim the axis, from 1
 --- @param index the position, from 1
