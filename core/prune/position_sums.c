@@ -2,6 +2,7 @@
  * doubles, turned to terms, added up. */
 #include "prune/position_sums.h"
 
+#include "backend/cpu/clones.h"
 #include "base/memory.h"
 #include "tensor/bf16.h"
 
@@ -14,16 +15,35 @@ typedef struct operand {
   pr_dtype dtype;
 } operand;
 
+PRK_CLONES static void widen(const float *from, int64_t n, double *to) {
+  for (int64_t i = 0; i < n; i++) to[i] = from[i];
+}
+
 static void load(operand from, int64_t at, int64_t n, double *to) {
   if (from.dtype == PR_F32) {
-    const float *values = (const float *)from.data + at;
-    for (int64_t i = 0; i < n; i++) to[i] = values[i];
+    widen((const float *)from.data + at, n, to);
   } else if (from.dtype == PR_BF16) {
     const uint16_t *values = (const uint16_t *)from.data + at;
     for (int64_t i = 0; i < n; i++) to[i] = prT_from_bf16(values[i]);
   } else {
     memcpy(to, (const double *)from.data + at, (size_t)n * sizeof *to);
   }
+}
+
+/* In lanes, so that one addition need not wait for the one before. */
+PRK_CLONES static double total(const double *term, int64_t n) {
+  enum { LANES = 16 };
+  double lane[LANES] = { 0 }, sum = 0;
+  int64_t i = 0;
+  for (; i + LANES <= n; i += LANES)
+    for (int k = 0; k < LANES; k++) lane[k] += term[i + k];
+  for (; i < n; i++) sum += term[i];
+  for (int k = 0; k < LANES && n >= LANES; k++) sum += lane[k];
+  return sum;
+}
+
+PRK_CLONES static void add_each(const double *term, int64_t n, double *sum) {
+  for (int64_t i = 0; i < n; i++) sum[i] += term[i];
 }
 
 typedef struct passage {
@@ -33,24 +53,31 @@ typedef struct passage {
   int64_t size, inner;
 } passage;
 
+/* Add n terms, the first of which is number `from` of the tensor, to the sums of their positions. */
+static void scatter(const passage *job, int64_t from, const double *term, int64_t n, double *sum) {
+  int64_t position = from / job->inner % job->size, left = job->inner - from % job->inner;
+  for (int64_t i = 0, run; i < n; i += run) {
+    if (job->inner == 1) {
+      run = job->size - position < n - i ? job->size - position : n - i;
+      add_each(term + i, run, sum + position);
+      position = 0;
+    } else {
+      run = left < n - i ? left : n - i;
+      sum[position] += total(term + i, run);
+      left = job->inner, position = position + 1 < job->size ? position + 1 : 0;
+    }
+  }
+}
+
 /* Add the terms of the numbers [from, to) to the sums of their positions. */
 static void pass(const passage *job, int64_t from, int64_t to, double *sum) {
   double w[BLOCK], g[BLOCK], term[BLOCK];
-  int64_t position = from / job->inner % job->size, left = job->inner - from % job->inner;
-  while (from < to) {
-    int64_t n = to - from < BLOCK ? to - from : BLOCK;
+  for (int64_t n; from < to; from += n) {
+    n = to - from < BLOCK ? to - from : BLOCK;
     load(job->w, from, n, w);
     if (job->g.data) load(job->g, from, n, g);
     job->terms(w, job->g.data ? g : NULL, n, job->p, term);
-    for (int64_t i = 0; i < n;) {
-      int64_t run = left < n - i ? left : n - i;
-      double s = 0;
-      for (int64_t k = i; k < i + run; k++) s += term[k];
-      sum[position] += s;
-      i += run, left -= run;
-      if (left == 0) left = job->inner, position = position + 1 < job->size ? position + 1 : 0;
-    }
-    from += n;
+    scatter(job, from, term, n, sum);
   }
 }
 
