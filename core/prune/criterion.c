@@ -92,16 +92,22 @@ static pr_status score_part(const pr_group *group, const pr_part *part, const pr
   if (!value) return pr_error_last()->code;
   if (how->rows) return score_rows(group, part, how, value, score);
   if (how->needs != PR_NEED_NOTHING && !(with = companion(group, part, how))) return pr_error_last()->code;
-  int64_t size = value->shape[part->axis];
-  double *sum = PRB_ARRAY(double, size);
-  pr_status status =
-      sum ? prP_position_sums(value, with, part->axis, how->terms, how->p, sum) : PR_ERR_MEMORY;
+  int64_t first = INT64_MAX, last = 0; /* of a concatenation the group may touch a small part */
+  for (int64_t m = 0; m < part->count; m++) {
+    if (part->position[m] < first) first = part->position[m];
+    if (part->position[m] > last) last = part->position[m];
+  }
+  int64_t count = part->count > 0 ? last - first + 1 : 0;
+  double *sum = PRB_ARRAY(double, count);
+  pr_status status = !sum && count > 0 ? PR_ERR_MEMORY : PR_OK;
+  if (!status && count > 0)
+    status = prP_position_sums(value, with, part->axis, first, count, how->terms, how->p, sum);
   for (int32_t u = 0; u < group->size && !status; u++) {
     score[u] = 0;
-    for (int64_t m = part->start[u]; m < part->start[u + 1]; m++) score[u] += sum[part->position[m]];
+    for (int64_t m = part->start[u]; m < part->start[u + 1]; m++) score[u] += sum[part->position[m] - first];
     if (how->absolute) score[u] = fabs(score[u]);
   }
-  PRB_ARRAY_FREE(sum, size);
+  PRB_ARRAY_FREE(sum, count);
   return status;
 }
 

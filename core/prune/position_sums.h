@@ -4,9 +4,9 @@
 
 #include "prune/criterion.h"
 
-/* sum [w's size along axis]. `g` has w's shape, or is NULL. The result does not depend on the number of
- * threads. */
-pr_status prP_position_sums(const pr_tensor *w, const pr_tensor *g, int axis, prP_terms terms, double p,
-                            double *sum);
+/* Positions first ... first + count - 1 of the axis; sum [count]. `g` has w's shape, or is NULL. The result
+ * does not depend on the number of threads. */
+pr_status prP_position_sums(const pr_tensor *w, const pr_tensor *g, int axis, int64_t first, int64_t count,
+                            prP_terms terms, double p, double *sum);
 
 #endif

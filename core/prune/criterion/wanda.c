@@ -63,7 +63,8 @@ static pr_status add_layer(const pr_group *group, const pr_part *part, const pr_
   if (!w) return pr_error_last()->code;
   int64_t size = w->shape[part->axis];
   double *sum = PRB_ARRAY(double, size);
-  pr_status status = sum ? prP_position_sums(w, NULL, part->axis, magnitudes, 0, sum) : PR_ERR_MEMORY;
+  pr_status status =
+      sum ? prP_position_sums(w, NULL, part->axis, 0, size, magnitudes, 0, sum) : PR_ERR_MEMORY;
   if (!status) {
     memset(m->met, 0, (size_t)group->size * sizeof *m->met);
     memset(m->product, 0, 2 * (size_t)group->size * sizeof *m->product);
