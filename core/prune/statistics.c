@@ -75,16 +75,42 @@ static bool folds_space(const pr_op *op) {
   return false;
 }
 
-static pr_status add_site(pr_statistics *s, pr_site site, unsigned char *mark) {
-  const pr_graph *graph = s->pruning->graph;
-  while (s->criterion->needs == PR_NEED_MAPS && graph->values[site.value].kind == PR_VALUE_RESULT) {
-    int maker = graph->values[site.value].node, axis;
-    if (!folds_space(graph->nodes[maker].op) ||
-        graph->values[graph->nodes[maker].in[0]].kind != PR_VALUE_RESULT)
-      break;
-    if ((axis = marked_axis(s->pruning, graph->nodes[maker].in[0], mark)) < 0) break;
-    site = (pr_site){ .node = maker, .value = graph->nodes[maker].in[0], .axis = axis };
+/* The axis of another value that carries all scopes that a site's axis does, or -1: heads and their widths,
+ * which are parted there, stay together. `room` [2 scopes]. */
+static int same_axis(pr_pruning *pruning, const pr_site *site, int value, unsigned char *room) {
+  size_t scopes = (size_t)pruning->units.scopes;
+  unsigned char *wanted = room, *found = room + scopes;
+  memset(wanted, 0, scopes);
+  mark_scopes(pruning, site->value, site->axis, wanted);
+  for (int a = 0; a < pruning->values[value].dim; a++) {
+    memset(found, 0, scopes);
+    mark_scopes(pruning, value, a, found);
+    bool all = true;
+    for (size_t k = 0; k < scopes && all; k++) all = found[k] || !wanted[k];
+    if (all) return a;
   }
+  return -1;
+}
+
+/* Go back to where the images of a site's units were not yet folded. */
+static pr_status unfold(pr_statistics *s, pr_site *site) {
+  const pr_graph *graph = s->pruning->graph;
+  size_t scopes = (size_t)s->pruning->units.scopes;
+  unsigned char *room = PRB_ARRAY(unsigned char, 2 * scopes);
+  if (!room) return PR_ERR_MEMORY;
+  while (graph->values[site->value].kind == PR_VALUE_RESULT) {
+    int maker = graph->values[site->value].node, from = graph->nodes[maker].in[0], axis;
+    if (!folds_space(graph->nodes[maker].op) || graph->values[from].kind != PR_VALUE_RESULT) break;
+    if ((axis = same_axis(s->pruning, site, from, room)) < 0) break;
+    *site = (pr_site){ .node = maker, .value = from, .axis = axis };
+  }
+  PRB_ARRAY_FREE(room, 2 * scopes);
+  return PR_OK;
+}
+
+static pr_status add_site(pr_statistics *s, pr_site site) {
+  const pr_graph *graph = s->pruning->graph;
+  if (s->criterion->needs == PR_NEED_MAPS) PR_TRY(unfold(s, &site));
   for (int i = 0; i < s->n_sites; i++)
     if (s->site[i].node == site.node && s->site[i].input == site.input && s->site[i].axis == site.axis)
       return PR_OK;
@@ -109,7 +135,7 @@ static pr_status add_consumer(pr_statistics *s, int n, unsigned char *mark, unsi
     int v = node->in[i], axis;
     if (v < 0 || pruning->graph->values[v].kind != PR_VALUE_RESULT) continue;
     if ((axis = marked_axis(pruning, v, mark)) < 0) continue;
-    PR_TRY(add_site(s, (pr_site){ .node = n, .input = i, .value = v, .axis = axis }, mark));
+    PR_TRY(add_site(s, (pr_site){ .node = n, .input = i, .value = v, .axis = axis }));
     mark_scopes(pruning, v, axis, covered);
   }
   return PR_OK;
@@ -131,7 +157,7 @@ static pr_status add_produced(pr_statistics *s, int n, unsigned char *mark, cons
   for (int m = n + 1; m < graph->n_nodes; m++)
     for (int i = 0; i < graph->nodes[m].n_in; i++)
       if (graph->nodes[m].in[i] == v)
-        return add_site(s, (pr_site){ .node = m, .input = i, .value = v, .axis = axis }, mark);
+        return add_site(s, (pr_site){ .node = m, .input = i, .value = v, .axis = axis });
   return PR_OK;
 }
 
