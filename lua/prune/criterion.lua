@@ -108,7 +108,8 @@ criterion.bn_scale = make(known.bn_scale)
 criterion.random = make(known.random)
 
 --- Synaptic flow (SynFlow, Tanaka et al. 2020): sum of |w| dR/d|w|, R the output of the net for an input of ones with every parameter
--- replaced by its absolute value and biases left out. Takes no data. The paper scores anew after each of many small steps.
+-- replaced by its absolute value and biases left out. Takes no data. The paper scores anew after each of many small steps: give option steps
+-- of prune.structured.
 -- @param options { reduction = "sum", normalizer = "none", quantile = 0.5 }
 -- @return criterion
 criterion.synflow = make(known.synflow)
