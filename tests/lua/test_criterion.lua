@@ -466,7 +466,9 @@ T.test("what is missing is named, and nothing has changed", function()
   local function plan(name, data, loss)
     return function() prune.structured(net, shape, { criterion = criterion[name](), ratio = 0.5, data = data, loss = loss }) end
   end
-  for _, name in ipairs { "obd", "grasp", "group_fisher", "activation", "wanda", "hrank" } do T.raises(plan(name), name .. " needs data") end
+  for _, name in ipairs { "obd", "grasp", "group_fisher", "activation", "wanda", "hrank" } do
+    T.raises(plan(name), name .. " needs data")
+  end
   T.raises(plan "taylor", "has no gradient")
   T.raises(plan "movement", "has no movement")
   T.raises(plan("taylor", { prune.randn({ 2, 1, 6, 6 }):to "f64" }), "no labels")
