@@ -16,12 +16,14 @@ pr_status pr_threads_set(int n) {
   return PR_OK;
 }
 int pr_threads(void) { return omp_get_max_threads(); }
+int prB_this_thread(void) { return omp_get_thread_num(); }
 #else
 pr_status pr_threads_set(int n) {
   if (n != 1) return pr_fail(PR_ERR_UNSUPPORTED, "this build has no OpenMP: one thread only, got %d", n);
   return PR_OK;
 }
 int pr_threads(void) { return 1; }
+int prB_this_thread(void) { return 0; }
 #endif
 
 void pr_interrupt(void) { interrupted = 1; }

@@ -11,6 +11,8 @@
 /* Threads that kernels, OpenBLAS and oneDNN use from now on. n < 1 is refused. */
 pr_status pr_threads_set(int n);
 int pr_threads(void);
+/* Number of the calling thread within a parallel region, from 0; 0 outside. */
+int prB_this_thread(void);
 
 /* Raise the flag from a signal handler (async-signal-safe); pr_apply and every long loop of the core poll it
  * and return PR_ERR_INTERRUPTED at the next point where nothing is half done. prB_interrupted polls; it fails

@@ -3,13 +3,10 @@
 
 #include "backend/cpu/clones.h"
 #include "base/memory.h"
+#include "base/thread.h"
 
 #include <math.h>
 #include <string.h>
-
-#ifdef _OPENMP
-#include <omp.h>
-#endif
 
 /* --- amounts -------------------------------------------------------------------------------------------------- */
 
@@ -82,22 +79,6 @@ enum { DIGIT = 16, BINS = 1 << DIGIT, RUN = 16, BLOCK = 1 << 16 };
 KEY_LOOPS(32, uint32_t)
 KEY_LOOPS(64, uint64_t)
 
-static int most_threads(void) {
-#ifdef _OPENMP
-  return omp_get_max_threads();
-#else
-  return 1;
-#endif
-}
-
-static int this_thread(void) {
-#ifdef _OPENMP
-  return omp_get_thread_num();
-#else
-  return 0;
-#endif
-}
-
 /* --- passes over all spans ------------------------------------------------------------------------------------------- */
 
 static int64_t end_of(const prP_span *s, int64_t from) { return from + BLOCK < s->n ? from + BLOCK : s->n; }
@@ -112,7 +93,7 @@ static void count(const prP_span *span, int spans, bool wide, int shift, uint64_
     const float *mask = span[s].mask;
 #pragma omp parallel for schedule(static) num_threads(threads) if (span[s].n > BLOCK)
     for (int64_t from = 0; from < span[s].n; from += BLOCK) {
-      int64_t to = end_of(&span[s], from), *own = bins + (size_t)this_thread() * BINS;
+      int64_t to = end_of(&span[s], from), *own = bins + (size_t)prB_this_thread() * BINS;
       if (top && wide)
         count_top_64(value, mask, from, to, own);
       else if (top)
@@ -159,7 +140,7 @@ pr_status prP_zero_lowest(const prP_span *span, int spans, bool wide, const pr_a
                           const char *unit, int64_t *gone) {
   int64_t total = 0, alive = 0, longest = 0;
   for (int s = 0; s < spans; s++) total += span[s].n, longest = span[s].n > longest ? span[s].n : longest;
-  int threads = longest > BLOCK ? most_threads() : 1, top = wide ? 3 * DIGIT : DIGIT;
+  int threads = longest > BLOCK ? pr_threads() : 1, top = wide ? 3 * DIGIT : DIGIT;
   int64_t *bins = PRB_ARRAY(int64_t, (size_t)threads * BINS);
   if (!bins) return PR_ERR_MEMORY;
   count(span, spans, wide, top, 0, bins, threads);

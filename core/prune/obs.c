@@ -2,31 +2,12 @@
 #include "prune/obs.h"
 
 #include "base/memory.h"
+#include "base/thread.h"
 #include "prune/cholesky.h"
 #include "prune/draft.h"
 
 #include <math.h>
 #include <string.h>
-
-#ifdef _OPENMP
-#include <omp.h>
-#endif
-
-static int most_threads(void) {
-#ifdef _OPENMP
-  return omp_get_max_threads();
-#else
-  return 1;
-#endif
-}
-
-static int this_thread(void) {
-#ifdef _OPENMP
-  return omp_get_thread_num();
-#else
-  return 0;
-#endif
-}
 
 /* --- arguments ----------------------------------------------------------------------------------------------------------- */
 
@@ -106,7 +87,7 @@ static void release(work *k) {
 }
 
 static pr_status prepare(work *k, const pr_tensor *fisher, int64_t n, double damp) {
-  *k = (work){ n, fisher->shape[1], prT_data(fisher), damp, NULL, most_threads() };
+  *k = (work){ n, fisher->shape[1], prT_data(fisher), damp, NULL, pr_threads() };
   k->rooms = PRB_ARRAY(room, k->threads);
   for (int t = 0; k->rooms && t < k->threads; t++) {
     room *r = &k->rooms[t];
@@ -143,7 +124,7 @@ static int64_t gather(const work *k, room *r, const double *f, double add, const
 /* --- scores --------------------------------------------------------------------------------------------------------------- */
 
 static pr_status score_block(const work *k, int64_t b, const double *w, const float *mask, double *score) {
-  room *r = &k->rooms[this_thread()];
+  room *r = &k->rooms[prB_this_thread()];
   const double *f = k->fisher + b * k->size * k->size;
   int64_t first = b * k->size, count = k->n - first < k->size ? k->n - first : k->size;
   int64_t alive = gather(k, r, f, addition(k, f, count), mask + first, count);
@@ -185,7 +166,7 @@ pr_status pr_obs_scores(const pr_tensor *fisher, const pr_tensor *weight, const 
 /* Of the entries that stay, d = f_ss^-1 f_sq w_q, for those that go with their weights w_q. */
 static pr_status update_block(const work *k, int64_t b, double *w, const float *before, const float *after,
                               double *cost) {
-  room *r = &k->rooms[this_thread()];
+  room *r = &k->rooms[prB_this_thread()];
   const double *f = k->fisher + b * k->size * k->size;
   int64_t first = b * k->size, count = k->n - first < k->size ? k->n - first : k->size;
   double add = addition(k, f, count), *d = r->numbers, *pull = r->numbers + k->size;

@@ -4,33 +4,14 @@
 #include "autograd/parameter.h"
 #include "base/memory.h"
 #include "base/random.h"
+#include "base/thread.h"
 #include "prune/draft.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-#ifdef _OPENMP
-#include <omp.h>
-#endif
-
 enum { PARALLEL_FROM = 1 << 16, FEW = 16 };
-
-static int most_threads(void) {
-#ifdef _OPENMP
-  return omp_get_max_threads();
-#else
-  return 1;
-#endif
-}
-
-static int this_thread(void) {
-#ifdef _OPENMP
-  return omp_get_thread_num();
-#else
-  return 0;
-#endif
-}
 
 static pr_status check_list(pr_tensor *const *parameter, pr_tensor *const *scores, int n) {
   for (int i = 0; i < n; i++) {
@@ -136,7 +117,7 @@ static int64_t thin_out_all(prP_draft *d, const demand *q, ranked *lists) {
   int64_t room = q->of > 0 && q->of < size ? q->of : size;
 #pragma omp parallel for schedule(static) reduction(+ : gone) if (pr_numel(d->parameter) >= PARALLEL_FROM)
   for (int64_t line = 0; line < outer * inner; line++)
-    gone += thin_out_line(q, score, mask, line, size, inner, lists + this_thread() * room);
+    gone += thin_out_line(q, score, mask, line, size, inner, lists + prB_this_thread() * room);
   return gone;
 }
 
@@ -150,7 +131,7 @@ static pr_status mask_lines(pr_tensor *t, pr_tensor *scores, const demand *q, in
     return pr_fail(PR_ERR_INDEX, "dim %lld is out of range for a parameter of shape %s", PR_INDEX(q->axis),
                    pr_shape_text(t, text));
   lines_of(t, q->axis, &outer, &size, &inner);
-  int64_t room = most_threads() * (q->of > 0 && q->of < size ? q->of : size);
+  int64_t room = pr_threads() * (q->of > 0 && q->of < size ? q->of : size);
   ranked *lists = PRB_ARRAY(ranked, room + 1);
   pr_status status = lists ? make_drafts(&d, &t, &scores, 1) : PR_ERR_MEMORY;
   if (!status) {

@@ -350,11 +350,11 @@ static void narrow_image(const prK_conv *p, const prK_tiles *tiles, const float 
 static void narrow_forward(const prK_conv *p, const float *x, const float *weight, const float *bias,
                            float *y, float *room) {
   const prK_tiles *tiles = prK_tiles_get();
-  float *panels = room + prK_most_threads() * narrow_floats(p);
+  float *panels = room + pr_threads() * narrow_floats(p);
 #pragma omp parallel
   {
     pack_narrow(p, tiles->width, weight, panels);
-    float *padded = room + prK_thread() * narrow_floats(p);
+    float *padded = room + prB_this_thread() * narrow_floats(p);
     int64_t begin, end;
     prK_share(p->batch, &begin, &end);
     for (int64_t n = begin; n < end; n++) {
@@ -400,10 +400,10 @@ static void narrow_weights(const prK_conv *p, const float *x, const float *dy, f
   const narrow s = narrow_sizes(p);
   const int64_t own = narrow_floats(p) + narrow_dy_floats(p, tiles->width), image = area(p->out) * p->c_out;
   const int64_t tasks = p->kernel[0] * divide_up(s.depth, tiles->rows) * divide_up(p->c_out, tiles->width);
-  float *sums = room + prK_most_threads() * own;
+  float *sums = room + pr_threads() * own;
 #pragma omp parallel
   {
-    float *padded = room + prK_thread() * own, *copy = padded + narrow_floats(p);
+    float *padded = room + prB_this_thread() * own, *copy = padded + narrow_floats(p);
     int64_t begin, end;
     prK_share(tasks, &begin, &end);
     for (int64_t n = 0; n < p->batch && begin < end; n++) {
@@ -428,12 +428,11 @@ static int64_t scratch_floats(const prK_conv *p, prK_conv_pass pass) {
   const int64_t weights = area(p->kernel) * p->c_out * (p->c_in / p->groups);
   switch (pass) {
   case PRK_CONV_FORWARD:
-    if (is_narrow(p)) return prK_most_threads() * narrow_floats(p) + panel_floats(p, p->c_in, p->c_out);
+    if (is_narrow(p)) return pr_threads() * narrow_floats(p) + panel_floats(p, p->c_in, p->c_out);
     return side_floats(p, input_side(p)) + panel_floats(p, p->c_in, p->c_out);
   case PRK_CONV_DATA: return side_floats(p, output_side(p)) + panel_floats(p, p->c_out, p->c_in);
   default:
-    if (is_narrow(p))
-      return prK_most_threads() * (narrow_floats(p) + narrow_dy_floats(p, tiles->width)) + weights;
+    if (is_narrow(p)) return pr_threads() * (narrow_floats(p) + narrow_dy_floats(p, tiles->width)) + weights;
     return side_floats(p, input_side(p)) + side_floats(p, output_side(p)) + weights + ROOM;
   }
 }

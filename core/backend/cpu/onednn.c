@@ -268,7 +268,7 @@ pr_status prK_onednn_conv(pr_call *c, const prK_conv *p, prK_conv_pass pass, flo
                           float *bias, float *y) {
   key k;
   memset(&k, 0, sizeof k); /* keys are compared as bytes */
-  k.problem = *p, k.pass = pass, k.with_bias = bias != NULL, k.threads = prK_most_threads();
+  k.problem = *p, k.pass = pass, k.with_bias = bias != NULL, k.threads = pr_threads();
   entry *e = NULL;
   pthread_mutex_lock(&cache.lock);
   pr_status status = find_entry(&k, &e);
