@@ -9,23 +9,10 @@
 #include "autograd/parameter.h"
 #include "base/memory.h"
 #include "base/random.h"
-#include "prune/lowest.h"
+#include "prune/draft.h"
 
 #include <math.h>
-#include <stdio.h>
 #include <string.h>
-
-static pr_status check(const pr_tensor *t, int i, int n) {
-  char which[64] = "the tensor";
-  if (n > 1) snprintf(which, sizeof which, "tensor %lld of the list", PR_INDEX(i));
-  if (!t->parameter || t->parameter->is_buffer)
-    return pr_fail(PR_ERR_ARGUMENT, "%s is not a parameter; only parameters of a module can be masked",
-                   which);
-  if (!t->storage || t->device != PR_CPU)
-    return pr_fail(PR_ERR_STATE, "%s is on device %s; masks are made on the CPU", which,
-                   pr_device_name(t->device));
-  return PR_OK;
-}
 
 /* Row-major doubles of a tensor of the parameter's shape. */
 static double *read(const pr_tensor *parameter, const pr_tensor *scores) {
@@ -74,10 +61,8 @@ static double in_reverse_of_magnitude(double x) { return of_bits(INT64_MAX - bit
 
 /* Put a new mask in place; cannot fail. Takes over `mask`. */
 static void commit(pr_tensor *t, pr_tensor *mask) {
-  pr_parameter *p = t->parameter;
-  pr_release(p->mask), pr_release(p->masked);
-  p->mask = mask, p->masked = NULL;
-  prT_touch(t); /* what reading gives has changed: older tapes are stale */
+  prP_draft_commit(&(prP_draft){ .parameter = t, .mask = mask });
+  pr_release(mask);
 }
 
 /* --- ranking -------------------------------------------------------------------------------------------------------------- */
@@ -88,7 +73,7 @@ static pr_status rank(pr_tensor *const *parameter, pr_tensor *const *scores, int
   int64_t gone;
   PR_TRY(pr_amount_check(&amount));
   for (int i = 0; i < n; i++) {
-    PR_TRY(check(parameter[i], i, n));
+    PR_TRY(prP_check_parameter(parameter[i], i, n));
     double *numbers = read(parameter[i], scores[i]);
     if (!numbers) return pr_error_last()->code;
     span[i] = (prP_span){ numbers, NULL, pr_numel(parameter[i]) };
@@ -152,7 +137,7 @@ static void clear(pr_tensor *t, const float *came) {
 }
 
 pr_status pr_mask_exchange(pr_tensor *t, pr_tensor *scores, int64_t count) {
-  PR_TRY(check(t, 0, 1));
+  PR_TRY(prP_check_parameter(t, 0, 1));
   int64_t n = pr_numel(t);
   double *magnitude = read(t, t), *score = !magnitude ? NULL : scores ? read(t, scores) : random_scores(n);
   pr_tensor *alive = score ? pr_tensor_full(PR_F32, PR_CPU, t->dim, t->shape, 1) : NULL;
