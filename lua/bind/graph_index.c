@@ -28,37 +28,40 @@ static bool whole(const pr_graph *graph, int value) {
   return !pr_dtype_is_float(dtype) && dtype != PR_BOOL;
 }
 
-void bind_graph_index_inputs(const pr_graph *graph, bool *marked) {
-  memset(marked, 0, (size_t)graph->n_values * sizeof *marked);
-  for (int n = graph->n_nodes - 1; n >= 0; n--) {
-    const pr_graph_node *node = &graph->nodes[n];
-    bool out = false;
-    for (int k = 0; k < node->n_out; k++) out = out || marked[node->out[k]];
-    for (int i = 0; i < node->n_in; i++) {
-      int value = node->in[i];
-      if (value < 0 || !whole(graph, value)) continue;
-      if (prO_input_is_index(node->op, i) || (out && moves(node->op, i))) marked[value] = true;
-    }
-  }
-}
-
 /* A sum takes the 1 off one of its operands only, which is an input or was shifted when it was made. */
 static bool adds(const pr_op *op) { return strcmp(op->name, "add") == 0 || strcmp(op->name, "sub") == 0; }
 
-void bind_graph_index_constants(const pr_graph *graph, bool *marked) {
+static bool moves_to_inputs(const pr_graph *graph, const pr_graph_node *node, int i, bool out) {
+  (void)graph;
+  return prO_input_is_index(node->op, i) || (out && moves(node->op, i));
+}
+
+static bool moves_to_constants(const pr_graph *graph, const pr_graph_node *node, int i, bool out) {
+  if (prO_input_is_index(node->op, i)) return graph->values[node->in[i]].kind != PR_VALUE_CONSTANT;
+  return out && moves(node->op, i) && !adds(node->op);
+}
+
+/* From readers back to what they read; `reaches`: does index-hood reach input i of a node, `out` telling
+ * whether it reached an output? */
+static void mark_back(const pr_graph *graph, bool *marked,
+                      bool (*reaches)(const pr_graph *, const pr_graph_node *, int i, bool out)) {
   memset(marked, 0, (size_t)graph->n_values * sizeof *marked);
   for (int n = graph->n_nodes - 1; n >= 0; n--) {
     const pr_graph_node *node = &graph->nodes[n];
     bool out = false;
     for (int k = 0; k < node->n_out; k++) out = out || marked[node->out[k]];
-    for (int i = 0; i < node->n_in; i++) {
-      int value = node->in[i];
-      if (value < 0 || !whole(graph, value)) continue;
-      bool constant = graph->values[value].kind == PR_VALUE_CONSTANT;
-      if (prO_input_is_index(node->op, i) ? !constant : out && moves(node->op, i) && !adds(node->op))
-        marked[value] = true;
-    }
+    for (int i = 0; i < node->n_in; i++)
+      if (node->in[i] >= 0 && whole(graph, node->in[i]) && reaches(graph, node, i, out))
+        marked[node->in[i]] = true;
   }
+}
+
+void bind_graph_index_inputs(const pr_graph *graph, bool *marked) {
+  mark_back(graph, marked, moves_to_inputs);
+}
+
+void bind_graph_index_constants(const pr_graph *graph, bool *marked) {
+  mark_back(graph, marked, moves_to_constants);
   for (int v = 0; v < graph->n_values; v++)
     marked[v] = marked[v] && graph->values[v].kind == PR_VALUE_CONSTANT;
 }
