@@ -58,6 +58,18 @@ block.fan_out = block.fill(function(weight) nn.init.kaiming_normal(weight, { mod
 --- Normal numbers of standard deviation 0.01, bias zero.
 block.normal = block.fill(function(weight) nn.init.normal(weight, 0, 0.01) end)
 
+--- Rules: weights of convolutions (without bias) and of linear layers are normal numbers; a linear bias is that of its layer's own rule.
+-- @param deviation standard deviation
+-- @return rules for block.model
+function block.normal_weights(deviation)
+  local function fill(layer) nn.init.normal(layer.weight, 0, deviation) end
+  local function fill_linear(layer)
+    layer:reset() -- for the bias
+    fill(layer)
+  end
+  return { Conv2d = fill, Linear = fill_linear }
+end
+
 -- --- parts ----------------------------------------------------------------------------------------------------------------------------
 
 --- Children with names run one after the other, in the order in which they were assigned.

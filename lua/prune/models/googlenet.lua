@@ -44,16 +44,12 @@ end)
 GoogLeNet.forward = block.Chain.forward
 
 -- Torchvision truncates at two, which is 200 standard deviations away.
-local function fill(layer) nn.init.normal(layer.weight, 0, 0.01) end
-local function fill_linear(layer)
-  layer:reset() -- for the bias
-  fill(layer)
-end
+local rules = block.normal_weights(0.01)
 
 return {
   --- GoogLeNet: 9 inception blocks of four branches (Szegedy et al. 2014), with batch norm and one classifier, for images of 15x15 and more.
   -- @param options { classes = 1000, channels = 3, dropout = 0.2 }
   -- @return module
   -- @usage local net = prune.models.googlenet { classes = 10 }
-  googlenet = block.model("googlenet", GoogLeNet, { Conv2d = fill, Linear = fill_linear }, { dropout = 0.2 }),
+  googlenet = block.model("googlenet", GoogLeNet, rules, { dropout = 0.2 }),
 }

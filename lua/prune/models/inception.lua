@@ -116,11 +116,7 @@ end)
 Inception3.forward = block.Chain.forward
 
 -- Torchvision truncates at two, which is 20 standard deviations away.
-local function fill(layer) nn.init.normal(layer.weight, 0, 0.1) end
-local function fill_linear(layer)
-  layer:reset() -- for the bias
-  fill(layer)
-end
+local rules = block.normal_weights(0.1)
 
 return {
   --- Inception v3: 11 blocks of parallel branches with factorised convolutions (Szegedy et al. 2015), one classifier, for images of 75x75
@@ -128,5 +124,5 @@ return {
   -- @param options { classes = 1000, channels = 3, dropout = 0.5 }
   -- @return module
   -- @usage local net = prune.models.inception_v3 { classes = 10 }
-  inception_v3 = block.model("inception_v3", Inception3, { Conv2d = fill, Linear = fill_linear }, { dropout = 0.5 }),
+  inception_v3 = block.model("inception_v3", Inception3, rules, { dropout = 0.5 }),
 }
