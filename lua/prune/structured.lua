@@ -9,6 +9,7 @@ local options = require "prune.options"
 local plans = require "prune.plan"
 local selection = require "prune.selection"
 local target = require "prune.target"
+local util = require "prune.util"
 
 local structured = {}
 local none = options.none
@@ -30,13 +31,8 @@ local function check_count(name, value)
   end
 end
 
-local function is_callable(value)
-  local meta = getmetatable(value)
-  return type(value) == "function" or type(value) == "table" and type(meta) == "table" and meta.__call ~= nil
-end
-
 local function check_function(name, value)
-  if value ~= nil and not is_callable(value) then fail("%s must be a function, got %s", name, type(value)) end
+  if value ~= nil and not util.is_callable(value) then fail("%s must be a function, got %s", name, type(value)) end
 end
 
 local roundings = { "down", "nearest", "up" }

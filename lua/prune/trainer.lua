@@ -11,11 +11,6 @@ Trainer.__index = Trainer
 
 local none = options.none
 
-local function is_callable(f)
-  local meta = getmetatable(f)
-  return type(f) == "function" or meta and meta.__call ~= nil
-end
-
 --- A trainer of a model.
 -- @param net a module
 -- @param options
@@ -59,7 +54,7 @@ local function new(_, net, given)
     error("prune.Trainer: accumulate must be an integer of at least 1", 2)
   end
   for name, metric in util.sorted(o.metrics or {}) do
-    if type(name) ~= "string" or not is_callable(metric) then
+    if type(name) ~= "string" or not util.is_callable(metric) then
       error(("prune.Trainer: metrics are functions by name; '%s' is a %s"):format(tostring(name), type(metric)), 2)
     end
     if name == "loss" or name == "" or name:find '[,"%c]' then -- they name columns of metrics.csv
@@ -67,13 +62,13 @@ local function new(_, net, given)
     end
   end
   for _, name in ipairs { "loss", "step" } do
-    if o[name] ~= nil and not is_callable(o[name]) then
+    if o[name] ~= nil and not util.is_callable(o[name]) then
       error(("prune.Trainer: %s must be a function, got %s"):format(name, type(o[name])), 2)
     end
   end
   if o.sparsity ~= nil then
     local ok, step = pcall(function() return o.sparsity.step end)
-    if not ok or not is_callable(step) then
+    if not ok or not util.is_callable(step) then
       error("prune.Trainer: sparsity must be an object with step(net, optimizer), such as prune.sparse.rigl { ... }", 2)
     end
     if o.step then error("prune.Trainer: with option 'step' the optimiser is one's own, so 'sparsity' would do nothing; give one", 2) end
@@ -406,7 +401,7 @@ end
 
 local function check_data(data, what)
   local ok, batches = pcall(function() return data.batches end)
-  if not ok or not is_callable(batches) then error(("Trainer:fit: %s must be a data set, got %s"):format(what, type(data)), 3) end
+  if not ok or not util.is_callable(batches) then error(("Trainer:fit: %s must be a data set, got %s"):format(what, type(data)), 3) end
 end
 
 -- What would go wrong at the end of the first epoch goes wrong now. And where the program was killed between the checkpoint and

@@ -49,6 +49,12 @@ function M.write_file(path, text)
   require("prune.core").write_file(path, text)
 end
 
+--- Can a value be called: is it a function, or has it a metamethod for that?
+function M.is_callable(value)
+  local meta = getmetatable(value)
+  return type(value) == "function" or type(meta) == "table" and meta.__call ~= nil
+end
+
 --- A value as a cell of a CSV file.
 function M.csv_cell(value)
   local text = tostring(value)
