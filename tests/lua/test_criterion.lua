@@ -1,6 +1,7 @@
 -- Criteria: each score against its formula worked out by hand, by brute force or on constructed cases; what is gathered leaves no trace.
 local T = require "testing"
 local prune = require "prune"
+local networks = require "networks"
 local nn, F, criterion, calibration = prune.nn, prune.nn.functional, prune.criterion, prune.calibration
 
 -- --- helpers --------------------------------------------------------------------------------------------------------
@@ -384,16 +385,7 @@ T.test("wanda: convolution in groups meets the mean norm", function()
   end
 end)
 
-local Attention = nn.module("Attention", function(self)
-  self.input, self.norm, self.attention = nn.Linear(5, 8), nn.LayerNorm(8), nn.MultiheadAttention(8, 2)
-  self.fc1, self.fc2, self.head = nn.Linear(8, 12), nn.Linear(12, 8), nn.Linear(8, 3)
-end)
-function Attention:forward(x)
-  x = self.input(x)
-  x = x + self.attention(self.norm(x))
-  x = x + self.fc2(F.gelu(self.fc1(x)))
-  return self.head(x:mean { 2 })
-end
+local function Attention() return networks.Attention(8, 2, true) end
 
 local everything = { "magnitude", "lamp", "fpgm", "random", "taylor", "snip", "grasp", "movement", "obd", "eigendamage", "group_fisher",
   "activation", "apoz", "hrank", "chip", "wanda", "synflow" }

@@ -1,12 +1,12 @@
 -- Criteria against the golden scores of ResNet-18 at known weights (tests/golden/importance.lua).
 local T = require "testing"
 local prune = require "prune"
-local weights = require "golden_weights"
+local formula = require "formula"
 
 local here = arg[0]:match "^(.*)/lua/[^/]*$" or ".."
 local gold = dofile(here .. "/golden/importance.lua")
 
-local net = weights.fill(prune.models.resnet18 { classes = 10 })
+local net = formula.fill(prune.models.resnet18 { classes = 10 })
 local graph = prune.graph(net, { 3, 32, 32 })
 
 -- "magnitude p=1 reduction=mean normalizer=none" -> name, options
@@ -53,7 +53,7 @@ T.test("bn_scale gives the golden scores", function() check "bn_scale" end)
 T.test("taylor, plain and multivariable, gives the golden scores from given data and leaves no gradient behind", function()
   net:to "f64":train()
   graph = prune.graph(net, { { shape = { 3, 32, 32 }, dtype = "f64" } })
-  local x = weights.tensor("input", { 4, 3, 32, 32 }):to "f64"
+  local x = formula.values("input", { 4, 3, 32, 32 }):to "f64"
   local data = { { x, prune.tensor({ 1, 2, 3, 4 }, { dtype = "i64" }) } }
   for _, entry in ipairs(gold) do
     local name, o = read(entry.criterion)

@@ -2,7 +2,8 @@
 local T = require "testing"
 local core = require "prune.core"
 local prune = require "prune"
-local nn, F = prune.nn, prune.nn.functional
+local networks = require "networks"
+local nn = prune.nn
 
 local shape = { 1, 8, 8 }
 local function small(width)
@@ -298,16 +299,7 @@ end)
 
 -- --- history --------------------------------------------------------------------------------------------------------
 
-local Attention = nn.module("Attention", function(self)
-  self.input, self.attention = nn.Linear(5, 24), nn.MultiheadAttention(24, 4)
-  self.fc1, self.fc2, self.head = nn.Linear(24, 12), nn.Linear(12, 24), nn.Linear(24, 3)
-end)
-function Attention:forward(x)
-  x = self.input(x)
-  x = x + self.attention(x)
-  x = x + self.fc2(F.gelu(self.fc1(x)))
-  return self.head(x:mean { 2 })
-end
+local function Attention() return networks.Attention(24, 4) end
 
 -- The same removals on a fresh model with the same first weights give the same bits, also through a file.
 local function replayed(build, sizes, prune_it, x)

@@ -2,6 +2,7 @@
 local T = require "testing"
 local prune = require "prune"
 local formula = require "formula"
+local networks = require "networks"
 local nn, F = prune.nn, prune.nn.functional
 
 -- --- helpers --------------------------------------------------------------------------------------------------------
@@ -103,21 +104,10 @@ T.test("contract: concat, chunk, grouped and depthwise convolution, pixel shuffl
   verify(function() return Mixed() end, { 3, 6, 6 })
 end)
 
-local Attention = nn.module("Attention", function(self)
-  self.input = nn.Linear(5, 8)
-  self.norm = nn.LayerNorm(8)
-  self.attention = nn.MultiheadAttention(8, 4)
-  self.fc1, self.fc2, self.head = nn.Linear(8, 12), nn.Linear(12, 8), nn.Linear(8, 3)
-end)
-function Attention:forward(x)
-  x = self.input(x)
-  x = x + self.attention(self.norm(x))
-  x = x + self.fc2(F.gelu(self.fc1(x)))
-  return self.head(x:mean { 2 })
-end
+local function Attention() return networks.Attention(8, 4, true) end
 
 T.test("contract: attention loses heads and head widths", function()
-  verify(function() return Attention() end, { 6, 5 })
+  verify(Attention, { 6, 5 })
   local net = Attention()
   local graph = prune.graph(net, { 6, 5 })
   local offered, all = graph:groups(), graph:groups { all = true }

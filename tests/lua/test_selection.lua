@@ -1,6 +1,7 @@
 -- Which units go: targets, scopes, allocations, limits, kinds of units. The plan foretells what the model becomes, and what cannot be met is refused.
 local T = require "testing"
 local prune = require "prune"
+local networks = require "networks"
 local nn, F = prune.nn, prune.nn.functional
 
 local shape = { 1, 8, 8 }
@@ -242,16 +243,7 @@ end)
 
 -- --- kinds ----------------------------------------------------------------------------------------------------------
 
-local Attention = nn.module("Attention", function(self)
-  self.input, self.attention = nn.Linear(5, 24), nn.MultiheadAttention(24, 4)
-  self.fc1, self.fc2, self.head = nn.Linear(24, 12), nn.Linear(12, 24), nn.Linear(24, 3)
-end)
-function Attention:forward(x)
-  x = self.input(x)
-  x = x + self.attention(x)
-  x = x + self.fc2(F.gelu(self.fc1(x)))
-  return self.head(x:mean { 2 })
-end
+local function Attention() return networks.Attention(24, 4) end
 
 local Grouped = nn.module("Grouped", function(self) -- grouped queries: 4 query heads of width 3 on 2 key heads
   self.input, self.q, self.k, self.v, self.o = nn.Linear(5, 8), nn.Linear(8, 12), nn.Linear(8, 6), nn.Linear(8, 6), nn.Linear(12, 8)
