@@ -24,8 +24,10 @@ enum { MOST_TENSORS = 6 };
 
 static double value_of(uint64_t seed, int64_t i) { return 2 * prB_uniform(seed, 9, 0, (uint64_t)i) - 1; }
 
+static pr_dtype floats = PR_F32; /* of the tensors that are made */
+
 static pr_tensor *make(int dim, const int64_t *shape, const char *mark, uint64_t seed) {
-  const pr_dtype dtype = *mark == '%' ? PR_I64 : PR_F32;
+  const pr_dtype dtype = *mark == '%' ? PR_I64 : floats;
   pr_tensor *t = NULL;
   if (*mark == 'c')
     t = prT_new_channels_last(dtype, PR_CPU, dim, shape);
@@ -91,14 +93,14 @@ static void run_case(const test_case *t, const char *backend, results *r) {
   assert_ok(pr_args_parse(op, t->args, args));
   const int n = make_all(t->tensors, r->in, op->inputs);
   for (int i = 0; i < n; i++)
-    if (r->in[i] && r->in[i]->dtype == PR_F32 && !prO_writes_input(op, i))
+    if (r->in[i] && r->in[i]->dtype == floats && !prO_writes_input(op, i))
       assert_ok(pr_require_grad(r->in[i], true));
   assert_ok(pr_backend_use(backend));
   int outputs = 1;
   assert_ok(pr_apply(op, args, r->in, n, &r->y, &outputs));
   strcpy(r->forward, prK_last_backend());
   if (!(op->flags & PR_OP_NO_GRADIENT)) {
-    pr_tensor *g = prT_new_like(r->y, PR_F32, r->y->dim, r->y->shape);
+    pr_tensor *g = prT_new_like(r->y, r->y->dtype, r->y->dim, r->y->shape);
     double *values = calloc((size_t)pr_numel(g) + 1, sizeof *values);
     for (int64_t i = 0; i < pr_numel(g); i++) values[i] = value_of(77, i);
     assert_ok(prT_from_doubles(g, values));
@@ -138,7 +140,7 @@ static void check_close(const test_case *t, const char *what, const pr_tensor *a
   if (!b) return;
   assert_non_null(a);
   const double d = distance(a, b);
-  if (d <= 1e-5) return;
+  if (d <= (floats == PR_F64 ? 1e-13 : 1e-5)) return;
   print_error("%s %s %s: %s differs by %g\n", t->op, t->tensors, t->args, what, d);
   fail();
 }
@@ -197,6 +199,28 @@ static void convolutions_equal_the_reference(void **state) {
     { 0 },
   };
   check_cases(cases);
+}
+
+static void convolutions_in_double_precision_equal_the_reference(void **state) {
+  (void)state;
+  static const test_case cases[] = {
+    { "conv2d", "x:2x3x18x17 weight:20x3x7x7 bias:20", "stride=2 padding=3" },
+    { "conv2d", "x:3x23x5x5c weight:45x23x3x3 bias:45", "padding=1" },
+    { "conv2d", "x:2x33x7x6t weight:33x33x1x1 bias:33", "" },
+    { "conv2d", "x:2x33x7x6 weight:33x33x1x1", "stride=2,1" },
+    { "conv2d", "x:2x512x1x1c weight:33x512x3x3", "padding=1" },
+    { "conv2d", "x:2x36x4x4 weight:54x12x3x3 bias:54", "padding=1" },
+    { "conv2d", "x:1x10x3x40 weight:54x10x3x3", "padding=3 dilation=2,5 stride=1,3" },
+    { "conv2d", "x:2x5x11x11 weight:40x5x5x3 bias:40", "padding=3,0 stride=3,1" },
+    { "conv1d", "x:3x23x15 weight:45x23x3 bias:45", "padding=1" },
+    { "conv_transpose2d", "x:2x23x4x4 weight:23x45x3x3 bias:45", "stride=2 padding=1 output_padding=1" },
+    { "conv_transpose2d", "x:2x16x4x4c weight:16x9x3x3 bias:18", "groups=2 dilation=2" },
+    { "conv_transpose1d", "x:3x23x4 weight:23x45x3 bias:45", "stride=3 padding=1 output_padding=2" },
+    { 0 },
+  };
+  floats = PR_F64;
+  check_cases(cases);
+  floats = PR_F32;
 }
 
 static void pooling_equals_the_reference(void **state) {
@@ -517,12 +541,19 @@ static void copies_between_orders_are_exact(void **state) {
 int main(void) {
   assert_ok(pr_start());
   const struct CMUnitTest tests[] = {
-    memory_test(convolutions_equal_the_reference),    memory_test(pooling_equals_the_reference),
-    memory_test(batch_norm_equals_the_reference),     memory_test(variance_survives_a_large_mean),
-    memory_test(matrix_products_equal_the_reference), memory_test(element_kernels_equal_the_reference),
-    memory_test(sums_and_losses_equal_the_reference), memory_test(odd_values_pass_through),
-    memory_test(random_numbers_equal_the_reference),  memory_test(im2col_equals_the_direct_kernels),
-    memory_test(all_tiles_equal_plain_loops),         memory_test(threads_do_not_change_convolutions),
+    memory_test(convolutions_in_double_precision_equal_the_reference),
+    memory_test(convolutions_equal_the_reference),
+    memory_test(pooling_equals_the_reference),
+    memory_test(batch_norm_equals_the_reference),
+    memory_test(variance_survives_a_large_mean),
+    memory_test(matrix_products_equal_the_reference),
+    memory_test(element_kernels_equal_the_reference),
+    memory_test(sums_and_losses_equal_the_reference),
+    memory_test(odd_values_pass_through),
+    memory_test(random_numbers_equal_the_reference),
+    memory_test(im2col_equals_the_direct_kernels),
+    memory_test(all_tiles_equal_plain_loops),
+    memory_test(threads_do_not_change_convolutions),
     memory_test(copies_between_orders_are_exact),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,7 +1,8 @@
-/* convolution.c - conv1d, conv2d and their transposed forms in f32: the project's own kernels where they
- * suit, else oneDNN, else im2col and OpenBLAS. A transposed convolution is the data pass of the convolution
- * from its result to its input. */
+/* convolution.c - conv1d, conv2d and their transposed forms. In f32: the project's own kernels where they
+ * suit, else oneDNN, else im2col and OpenBLAS; in f64 im2col and OpenBLAS. A transposed convolution is the
+ * data pass of the convolution from its result to its input. */
 #include "backend/cpu/conv_direct.h"
+#include "backend/cpu/conv_double.h"
 #include "backend/cpu/conv_im2col.h"
 #include "backend/cpu/layout.h"
 #include "backend/cpu/norm.h"
@@ -35,6 +36,54 @@ static bool is_empty(const prK_conv *p) {
          p->out[0] * p->out[1] < 1 || p->kernel[0] * p->kernel[1] < 1;
 }
 
+/* --- f64 ---------------------------------------------------------------------------------------------------------------- */
+
+static bool all_f64(pr_tensor *const *t, int n) {
+  for (int i = 0; i < n; i++)
+    if (t[i] && t[i]->dtype != PR_F64) return false;
+  return true;
+}
+
+static pr_status double_forward(pr_call *c, const prK_conv *p, bool transposed) {
+  double *x = (double *)prK_load(c, c->in[X]), *weight = (double *)prK_load(c, c->in[WEIGHT]);
+  const double *bias = prK_load(c, c->in[BIAS]);
+  double *y = prK_doubles(c, pr_numel(c->out[0]));
+  if (!x || !weight || !y || (c->in[BIAS] && !bias)) return PR_ERR_MEMORY;
+  PR_TRY(transposed ? prK_double_conv(c, p, PRK_CONV_DATA, y, weight, bias, x)
+                    : prK_double_conv(c, p, PRK_CONV_FORWARD, x, weight, bias, y));
+  return prK_store(c->out[0], y);
+}
+
+static pr_status double_bias(pr_call *c, const double *dy) {
+  const int64_t channels = c->grad_out[0]->shape[1], batch = c->grad_out[0]->shape[0];
+  const int64_t plane = pr_numel(c->grad_out[0]) / (batch * channels);
+  PRK_ZEROS(sums, channels);
+  for (int64_t i = 0; i < batch * channels; i++)
+    for (int64_t k = 0; k < plane; k++) sums[i % channels] += dy[i * plane + k];
+  return prK_store(c->grad_in[BIAS], sums);
+}
+
+static pr_status double_backward(pr_call *c, const prK_conv *p, bool transposed) {
+  double *dy = (double *)prK_load(c, c->grad_out[0]), *weight = (double *)prK_load(c, c->in[WEIGHT]);
+  if (!dy || !weight) return PR_ERR_MEMORY;
+  if (c->grad_in[X]) {
+    PRK_ROOM(dx, pr_numel(c->in[X]));
+    PR_TRY(transposed ? prK_double_conv(c, p, PRK_CONV_FORWARD, dy, weight, NULL, dx)
+                      : prK_double_conv(c, p, PRK_CONV_DATA, dx, weight, NULL, dy));
+    PR_TRY(prK_store(c->grad_in[X], dx));
+  }
+  if (c->grad_in[WEIGHT]) {
+    double *x = (double *)prK_load(c, c->in[X]);
+    PRK_ROOM(dw, pr_numel(c->in[WEIGHT]));
+    if (!x) return PR_ERR_MEMORY;
+    PR_TRY(prK_double_conv(c, p, PRK_CONV_WEIGHTS, transposed ? dy : x, dw, NULL, transposed ? x : dy));
+    PR_TRY(prK_store(c->grad_in[WEIGHT], dw));
+  }
+  return c->n_in > BIAS && c->grad_in[BIAS] ? double_bias(c, dy) : PR_OK;
+}
+
+/* --- f32 ---------------------------------------------------------------------------------------------------------------- */
+
 static pr_status run_direct(pr_call *c, const prK_conv *p, prK_conv_pass pass, float *x, float *weight,
                             const float *bias, float *y) {
   void *room = prK_scratch(c, prK_direct_scratch(p, pass));
@@ -64,9 +113,10 @@ static pr_status run_pass(pr_call *c, const prK_conv *p, prK_conv_pass pass, flo
 static float *vector(pr_call *c, const pr_tensor *t) { return t ? (float *)prK_row_major(c, t) : NULL; }
 
 static pr_status forward(pr_call *c, bool transposed) {
-  if (!prK_all_f32(c->in, c->n_in)) return PR_DECLINED;
   const prK_conv p = transposed ? problem_of(c, c->out[0], c->in[X]) : problem_of(c, c->in[X], c->out[0]);
   if (is_empty(&p)) return PR_DECLINED;
+  if (all_f64(c->in, c->n_in) && prK_double_suits(&p)) return double_forward(c, &p, transposed);
+  if (!prK_all_f32(c->in, c->n_in)) return PR_DECLINED;
   float *x = (float *)prK_channels_last(c, c->in[X]), *weight = vector(c, c->in[WEIGHT]),
         *bias = vector(c, c->in[BIAS]);
   float *y = prK_channels_last_room(c, c->out[0]);
@@ -106,10 +156,12 @@ static pr_status weight_gradient(pr_call *c, const prK_conv *p, bool transposed,
 }
 
 static pr_status backward(pr_call *c, bool transposed) {
-  if (!prK_all_f32(c->in, c->n_in) || !prK_all_f32(c->grad_out, 1)) return PR_DECLINED;
   const prK_conv p =
       transposed ? problem_of(c, c->grad_out[0], c->in[X]) : problem_of(c, c->in[X], c->grad_out[0]);
   if (is_empty(&p)) return PR_DECLINED;
+  const bool doubles = all_f64(c->in, c->n_in) && all_f64(c->grad_out, 1);
+  if (doubles && prK_double_suits(&p)) return double_backward(c, &p, transposed);
+  if (!prK_all_f32(c->in, c->n_in) || !prK_all_f32(c->grad_out, 1)) return PR_DECLINED;
   float *dy = (float *)prK_channels_last(c, c->grad_out[0]);
   if (!dy) return PR_ERR_MEMORY;
   if (c->grad_in[X]) PR_TRY(data_gradient(c, &p, transposed, dy));
