@@ -61,7 +61,8 @@ typedef struct pr_term {
                          the twin of a product */
 } pr_term;
 
-/* Add to the gradients. term: [n] for tensors, [scopes] for units. */
+/* Add to the gradients. term: [n] for tensors, [scopes] for units. All or nothing: a failure leaves
+ * gradients, state and terms as they were. A tensor that comes twice takes part once. */
 pr_status pr_regularize(const pr_regularizer *regularizer, const pr_regularized *model, const pr_arg *args,
                         pr_term *term);
 

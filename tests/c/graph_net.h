@@ -102,4 +102,65 @@ static inline pr_graph *net_trace(const net *n) {
   return two;
 }
 
+/* --- the network with its units ------------------------------------------------------------------------------------------- */
+
+typedef struct model {
+  net n;
+  pr_graph *graph;
+  pr_pruning *pruning;
+} model;
+
+static inline void model_make(model *m, pr_dtype dtype) {
+  assert_ok(net_make(&m->n, dtype));
+  assert_non_null(m->graph = net_trace(&m->n));
+  assert_non_null(m->pruning = pr_pruning_new(m->graph));
+}
+
+static inline void model_free(model *m) {
+  pr_pruning_free(m->pruning);
+  pr_graph_free(m->graph);
+  net_free(&m->n);
+}
+
+/* The defaults of options that have numbers. */
+static inline void args_default(const pr_arg_spec *spec, pr_arg args[PR_MAX_ARGS]) {
+  memset(args, 0, PR_MAX_ARGS * sizeof *args);
+  for (int a = 0; spec[a].name; a++) args[a] = (pr_arg){ .integer = spec[a].integer, .real = spec[a].real };
+}
+
+/* A gradient for every parameter, of `t[last]` in N H W C order, and a mask for the second convolution. */
+static inline void net_dress(net *n, int last) {
+  for (int i = 0; i < NET_TENSORS; i++) {
+    pr_tensor *t = n->t[i];
+    if (t->parameter->is_buffer) continue;
+    pr_tensor *grad = i == last ? prT_new_channels_last(t->dtype, PR_CPU, t->dim, t->shape)
+                                : pr_tensor_zeros(t->dtype, PR_CPU, t->dim, t->shape);
+    assert_non_null(grad);
+    for (int64_t k = 0; k < pr_numel(t); k++) prT_set(grad, k, prB_uniform(3, 9, (uint64_t)i, (uint64_t)k));
+    pr_release(t->grad);
+    t->grad = grad;
+  }
+  pr_tensor *mask = pr_tensor_full(PR_F32, PR_CPU, n->t[5]->dim, n->t[5]->shape, 1);
+  assert_non_null(mask);
+  for (int64_t k = 0; k < pr_numel(mask); k += 3) prT_set(mask, k, 0);
+  assert_ok(pr_parameter_mask(n->t[5], mask));
+  pr_release(mask);
+}
+
+/* Values, masks and gradients of all tensors, to see that they stay. */
+enum { NET_NUMBERS = 4096 };
+static inline size_t net_numbers(const net *n, double numbers[NET_NUMBERS]) {
+  size_t used = 0;
+  for (int i = 0; i < NET_TENSORS; i++) {
+    const pr_tensor *all[] = { n->t[i], n->t[i]->parameter->mask, n->t[i]->grad };
+    for (int k = 0; k < 3; k++) {
+      if (!all[k]) continue;
+      assert_true(used + (size_t)pr_numel(all[k]) <= NET_NUMBERS);
+      assert_ok(prT_to_doubles(all[k], numbers + used));
+      used += (size_t)pr_numel(all[k]);
+    }
+  }
+  return used;
+}
+
 #endif

@@ -5,24 +5,6 @@
 #include "prune/removal.h"
 #include "prune/verify.h"
 
-typedef struct model {
-  net n;
-  pr_graph *graph;
-  pr_pruning *pruning;
-} model;
-
-static void model_make(model *m, pr_dtype dtype) {
-  assert_ok(net_make(&m->n, dtype));
-  assert_non_null(m->graph = net_trace(&m->n));
-  assert_non_null(m->pruning = pr_pruning_new(m->graph));
-}
-
-static void model_free(model *m) {
-  pr_pruning_free(m->pruning);
-  pr_graph_free(m->graph);
-  net_free(&m->n);
-}
-
 static pr_group *group_of(model *m, const char *name, int axis, int n, const int64_t *index) {
   int value = pr_graph_find_name(m->graph, name);
   assert_true(value >= 0);
