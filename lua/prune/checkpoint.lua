@@ -328,6 +328,14 @@ local function restore_tensors(net, tensors, texts, path, matched)
   if inputs and not net._input then net._input = inputs end
 end
 
+--- The history of the model in a checkpoint.
+-- @tparam string path
+-- @return list of steps as prune.history gives them
+function checkpoint.history(path)
+  local _, texts = core.checkpoint_read(path)
+  return value_of(texts, "history", path) or {}
+end
+
 --- Take up a checkpoint in a model that exists: values, buffers and masks, the optimiser's state, the random numbers. Shapes may
 -- differ where the saved model was pruned: the model's parameters, which stay the same objects, take the stored shapes.
 -- All or nothing.

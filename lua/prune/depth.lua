@@ -545,4 +545,4 @@ local function again(net, shape, step)
   return plan, plan.step
 end
 
-return { depth = depth, again = again, _DepthPlan = Plan }
+return { depth = depth, again = again, needs_data = { similarity = true, loss = true, taylor = true }, _DepthPlan = Plan }

@@ -22,6 +22,7 @@
 --     or a file), snapshot (for rewind), accumulate, clip, patience: as in prune.Trainer;
 --   prune: the options of prune.structured, fold and reconstruct (batches, ridge, positions) of plan:apply; what needs data gets the training
 --     data; with steps also stages: those behind each step, with -1, -2, ... behind their names;
+--   depth: the options of prune.depth but data, which is the training data;
 --   mask: sparsity or amount, scope = "global" or "local", method = "l1" or "random", ignore = list of name patterns;
 --   batch_norm: running statistics anew (prune.repair.batch_norm): batches;
 --   rewind: to = stage with a snapshot (prune.lottery);

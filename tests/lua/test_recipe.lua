@@ -121,6 +121,27 @@ T.test("failing in any step and started again, it goes on from the latest checkp
   end
 end)
 
+T.test("whole blocks go in a stage 'depth'; stopped in the tuning behind it, it ends with the same bits", function()
+  local function shallow(o)
+    local given = recipe(o)
+    given.model = { "resnet20" }
+    given.data.limit, given.stages = 32, {
+      { "train", epochs = 1, optimizer = { "SGD", lr = 0.05 } },
+      { "depth", blocks = 2, criterion = o.criterion, batches = 1 },
+      { "tune", epochs = 2, optimizer = { "SGD", lr = 0.05, momentum = 0.9 }, regularizer = given.stages[1].regularizer },
+    }
+    return given
+  end
+  for _, criterion in ipairs { "taylor", "magnitude" } do
+    local expected = prune.recipe(shallow { criterion = criterion }, quiet)
+    assert(expected.rows[2].macs < 0.9 * expected.rows[1].macs)
+    local out = folder()
+    T.raises(function() prune.recipe(shallow { criterion = criterion, out = out, stop = 1 }, quiet) end, "interrupted")
+    T.equal(state_of(prune.recipe(shallow { criterion = criterion, out = out }, quiet)), state_of(expected), criterion)
+  end
+  T.raises(function() prune.recipe(shallow { criterion = "tailor" }, quiet) end, "did you mean taylor")
+end)
+
 T.test("other options of a stage that was run are refused; more epochs are not, and what follows is done anew; restart begins again", function()
   local out = folder()
   prune.recipe(recipe { out = out }, quiet)

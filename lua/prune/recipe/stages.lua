@@ -111,14 +111,16 @@ local function position_of(data)
   return at
 end
 
--- What is done once and for all is kept in a checkpoint of the stage, with the state of the random numbers and of the data.
-local function once(context, stage, work, keeper)
+-- What is done once and for all is kept in a checkpoint of the stage, with the state of the random numbers and of the data. `rebuild(path)` does
+-- first what the stage did to the modules, where values alone do not say it.
+local function once(context, stage, work, keeper, rebuild)
   if context.dry then return work() end
   local checkpoint = require "prune.checkpoint"
   local path = context.out and ("%s/%s.checkpoint.h5"):format(context.out, stage.name)
   local file = path and io.open(path, "rb")
   if file then
     file:close()
+    if rebuild then rebuild(path) end
     local state = checkpoint.restore(path, context.net)
     if type(state) ~= "table" or state.recipe ~= stage.kind then error(("%s is not a checkpoint of a stage '%s'"):format(path, stage.kind), 0) end
     if state.data then context.train:restore(state.data) end
@@ -178,6 +180,22 @@ local function structured(context, stage)
   end, pruner)
 end
 
+-- Whole blocks, ranked on the training data where the criterion takes them.
+local function depth(context, stage)
+  local module = require "prune.depth"
+  return once(context, stage, function()
+    local own = own_options(stage.options)
+    if own.criterion == nil or module.needs_data[own.criterion] then
+      if context.dry then own.criterion = nil else own.data = context.train end
+    end
+    local plan = module.depth(context.net, context.shape, own):apply()
+    if not context.quiet and not context.dry then print(plan) end
+  end, nil, function(path)
+    local steps = require("prune.checkpoint").history(path)
+    if #steps > #require("prune.history").history(context.net) then module.again(context.net, context.shape, steps[#steps]) end
+  end)
+end
+
 local function mask(context, stage)
   local o = options.check("mask", stage.options, { sparsity = none, amount = none, scope = "global", method = "l1", ignore = {} })
   if o.scope ~= "global" and o.scope ~= "local" then error(('scope is "global" or "local", got %s'):format(tostring(o.scope)), 0) end
@@ -217,6 +235,6 @@ end
 
 --- Stages by kind: function(context, stage = { kind =, name =, options = }) -> did it do work (false: it was taken from its checkpoint; nil: it
 -- has none), a row of training history.
-stages.kinds = { train = train, tune = train, prune = structured, mask = mask, batch_norm = batch_norm, rewind = rewind }
+stages.kinds = { train = train, tune = train, prune = structured, depth = depth, mask = mask, batch_norm = batch_norm, rewind = rewind }
 
 return stages
