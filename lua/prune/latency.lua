@@ -1,4 +1,4 @@
--- latency.lua - how long a model takes for one sample: what plans with a target of latency measure.
+-- latency.lua - how long a model takes for one sample: what reports show and plans with a target of latency measure.
 local core = require "prune.core"
 
 local latency = {}
@@ -17,13 +17,14 @@ end
 
 local FEWEST, MOST, ENOUGH = 9, 501, 30 -- runs, runs, milliseconds in all
 
---- Median milliseconds of a forward pass, after three that warm up.
--- @param traced a graph
+--- Median milliseconds of a function of a list of inputs, after three runs that warm up.
+-- @param run function(inputs)
 -- @param inputs list of tensors
--- @param[opt] repeats how often (default: 9 times, small models more often, for 30 ms)
+-- @param[opt] options { repeats = how often (default: 9 times, more often until enough milliseconds are used up), enough = 30 }
 -- @return milliseconds
-function latency.measure(traced, inputs, repeats)
-  local run, times, total = latency.runner(traced), {}, 0
+function latency.time(run, inputs, given)
+  local repeats, enough = given and given.repeats, given and given.enough or ENOUGH
+  local times, total = {}, 0
   core.no_grad(function()
     for _ = 1, 3 do run(inputs) end
     repeat
@@ -31,10 +32,17 @@ function latency.measure(traced, inputs, repeats)
       run(inputs)
       times[#times + 1] = 1000 * (core.clock() - start)
       total = total + times[#times]
-    until #times >= (repeats or FEWEST) and (repeats or total >= ENOUGH or #times >= MOST)
+    until #times >= (repeats or FEWEST) and (repeats or total >= enough or #times >= MOST)
   end)
   return median(times)
 end
+
+--- Median milliseconds of a forward pass of a graph.
+-- @param traced a graph
+-- @param inputs list of tensors
+-- @param[opt] repeats how often, as for latency.time
+-- @return milliseconds
+function latency.measure(traced, inputs, repeats) return latency.time(latency.runner(traced), inputs, { repeats = repeats }) end
 
 --- Milliseconds of a graph with some units gone, on a copy.
 -- @param traced a graph

@@ -1,6 +1,7 @@
 -- report.lua - variants of a model side by side: a table, a CSV file, a picture.
 local core = require "prune.core"
 local graph = require "prune.graph"
+local latency = require "prune.latency"
 local picture = require "prune.picture"
 local util = require "prune.util"
 
@@ -15,23 +16,6 @@ Report.__index = Report
 local function new(_, shape, test)
   graph.inputs(shape, "prune.report")
   return setmetatable({ shape = shape, test = test, rows = {} }, Report)
-end
-
--- Median milliseconds of a forward pass of one sample.
-local function latency(net, shape)
-  local inputs = graph.examples(graph.inputs(shape, "prune.report"), 1)
-  local times = {}
-  core.no_grad(function()
-    for _ = 1, 3 do net(table.unpack(inputs)) end
-    local stop = core.clock() + 0.5
-    repeat
-      local start = core.clock()
-      net(table.unpack(inputs))
-      times[#times + 1] = core.clock() - start
-    until core.clock() > stop and #times >= 15 or #times >= 100
-  end)
-  table.sort(times)
-  return 1000 * times[(#times + 1) // 2]
 end
 
 local function accuracy(net, test)
@@ -55,7 +39,8 @@ function Report:add(name, net, extra)
   net:eval()
   local profile = graph.profile(net, self.shape)
   local row = { name = name, params = profile.params, macs = profile.macs_ptflops, sparsity = profile.sparsity, extra = extra or {} }
-  row.latency = latency(net, self.shape)
+  local inputs = graph.examples(graph.inputs(self.shape, "prune.report"), 1)
+  row.latency = latency.time(function(given) net(table.unpack(given)) end, inputs, { enough = 300 })
   row.accuracy = self.test and accuracy(net, self.test) or nil
   net:train(was_training)
   self.rows[#self.rows + 1] = row
