@@ -315,22 +315,54 @@ local function check_layers(net, modules, where)
   end
 end
 
+-- Of a model that is a graph: a function(inputs) that runs as much of it as the listed layers need and calls `visit` for each of them in
+-- the order in which they run.
+local function observe_graph(net, modules, visit, where)
+  local surgery = require "prune.surgery"
+  local s, listed, entered, met = surgery.open(net:inner_graph()), {}, {}, {}
+  for _, module in ipairs(modules) do listed[module] = true end
+  local of = {}
+  for path, module in net:named_modules() do of[path] = listed[module] and module or nil end
+  s.outputs = {}
+  for _, node in ipairs(s.nodes) do
+    local module = of[node.path]
+    local weight = module and rawget(module, "weight")
+    for _, value in ipairs(weight and node.inputs or {}) do
+      if value and rawequal(value.tensor, weight) then
+        s.outputs[#s.outputs + 1], entered[#entered + 1], met[module] = node.inputs[1], module, true
+      end
+    end
+  end
+  for i, module in ipairs(modules) do
+    if not met[module] then
+      error(("%s: element %d of the list, a %s, has no weight that an operator of the graph reads"):format(where, i, module._type), 3)
+    end
+  end
+  local part = s:close()
+  return function(...)
+    local values = { part:run({ ... }, false) }
+    for i, module in ipairs(entered) do visit(module, values[i]) end
+  end
+end
+
 --- Run a model over data without recording, in evaluation mode, and show each forward of the listed layers.
 -- @param net a module
--- @param modules list of modules of its tree (such as the convolutions and linear layers), each once
+-- @param modules list of modules of its tree (such as the convolutions and linear layers), each once; of a model that was loaded as a graph
+-- only such that have a weight
 -- @param data has batches(); or a list of { inputs, labels } or of tensors; or one tensor of inputs
 -- @param batches at most so many (nil: all)
--- @param visit function(module, input, ...): called before the layer computes, once for each time it runs
+-- @param visit function(module, input, ...): called once for each time a layer runs, in that order; it must not change the model
 -- @usage calibration.inputs(net, { net.fc }, train, 4, function(layer, x) print(layer, x:size(1)) end)
 function calibration.inputs(net, modules, data, batches, visit)
   local where = "calibration.inputs"
   check_net(net, where)
-  if net.inner_graph then error(where .. ": the layers of a model that was loaded as a graph do not run one by one", 2) end
   check_layers(net, modules, where)
+  local is_graph = net.inner_graph ~= nil
   local evaluating <close> = calibration.evaluating(net) -- luacheck: ignore
-  local observing <close> = observe(modules, visit) -- luacheck: ignore
+  local observing <close> = not is_graph and observe(modules, visit) or nil -- luacheck: ignore
   local still <close> = core.no_grad() -- luacheck: ignore
-  for x in calibration.batches(data, batches, where) do calibration.run(net, x) end
+  local run = is_graph and observe_graph(net, modules, visit, where) or net
+  for x in calibration.batches(data, batches, where) do calibration.run(run, x) end
 end
 
 return calibration

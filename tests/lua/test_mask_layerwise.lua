@@ -260,6 +260,27 @@ end)
 
 -- --- refusals -------------------------------------------------------------------------------------------------------
 
+T.test("a model that was loaded as a graph gets the same zeros and the same values", function()
+  prune.seed(6)
+  local twice = nn.Linear(12, 12)
+  local net = nn.Sequential(small(), nn.Linear(5, 12), twice, nn.ReLU(), twice, nn.Linear(12, 5))
+  local path = T.scratch "layerwise.h5"
+  prune.save(path, net, { shape = { 2, 7, 7 } })
+  for name, given in pairs { wanda = { sparsity = 0.5 }, sparsegpt = { nm = { 2, 4 } }, obs = { sparsity = 0.4, samples = 8 } } do
+    local here, there = net:clone(), prune.load(path)
+    local _, report = mask[name](here, labelled(16), given)
+    local _, other = mask[name](there, labelled(16), given)
+    local expected = {}
+    for key, p in here:named_parameters() do expected[key] = p end
+    for key, p in there:named_parameters() do
+      local own = expected[key]
+      T.close(p:value():totable(), own:value():totable(), 1e-5, name .. " " .. key)
+      assert((p.mask == nil) == (own.mask == nil) and (not p.mask or p.mask:equal(own.mask)), name .. " " .. key)
+    end
+    for i, layer in ipairs(report) do T.equal(other[i].name, layer.name) end
+  end
+end)
+
 T.test("failures on the way leave model, gradients and modes as they were", function()
   local net, data = small(), labelled(4)
   mask.l1_unstructured(net[3].weight, { amount = 5 })

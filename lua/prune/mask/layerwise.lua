@@ -14,17 +14,28 @@ local none = options.none
 
 local kinds = { Linear = true, Conv1d = true, Conv2d = true }
 
--- Layers with inputs as rows, as { name, weight, modules that have it, shape, count }.
+-- Stride, padding, dilation and groups by path, of a model that was loaded as a graph.
+local function options_in_graph(net)
+  local by_path = {}
+  for _, node in ipairs(net.inner_graph and net:inner_graph():nodes() or {}) do
+    if node.op:match "^conv" or node.op == "linear" then by_path[node.path] = node.arguments end
+  end
+  return by_path
+end
+
+-- Layers with inputs as rows, as { name, weight, modules that have it, options of each, shape, count }.
 local function layers_of(where, net, o)
-  local list, known = {}, {}
+  local list, known, in_graph = {}, {}, options_in_graph(net)
   for path, module in net:named_modules() do
     local weight = kinds[module._type] and module.weight
-    if weight and known[weight] then
-      table.insert(known[weight].modules, module)
-    elseif weight then
+    if weight and not known[weight] then
       local name = path ~= "" and path or module._type
-      known[weight] = { name = name, weight = weight, modules = { module }, shape = weight:size(), count = weight:numel() }
+      known[weight] = { name = name, weight = weight, modules = {}, options = {}, shape = weight:size(), count = weight:numel() }
       list[#list + 1] = known[weight]
+    end
+    if weight then
+      table.insert(known[weight].modules, module)
+      known[weight].options[module] = in_graph[path] or module._options or {}
     end
   end
   if #list == 0 then common.fail(where, "the model has no linear layer or convolution") end
@@ -81,9 +92,9 @@ local function two(value, before)
 end
 
 -- What a layer's weights are multiplied with: [samples, channels, places of the window, positions].
-local function windows(module, x)
+local function windows(module, o, x)
   if module._type == "Linear" then return x:reshape(-1, x:size(-1), 1, 1) end
-  local o, w, one = module._options, module.weight, module._type == "Conv1d"
+  local w, one = module.weight, module._type == "Conv1d"
   local kernel = one and { 1, w:size(3) } or { w:size(3), w:size(4) }
   local image = one and x:unsqueeze(3) or x
   local columns = image:unfold { kernel_size = kernel, stride = two(o.stride, one and 1), padding = two(o.padding, one and 0),
@@ -100,14 +111,14 @@ local function each_windows(net, layer, batches, visit)
     local step = math.max(1, largest // math.max(1, places * (module._type == "Linear" and x:size(-1) or x:size(2))))
     local rows = module._type == "Linear" and x:reshape(-1, x:size(-1)) or x
     for first = 1, rows:size(1), step do
-      visit(windows(module, rows[{ { first, math.min(first + step - 1, rows:size(1)) } }]))
+      visit(windows(module, layer.options[module], rows[{ { first, math.min(first + step - 1, rows:size(1)) } }]))
     end
   end)
 end
 
 -- Groups of a layer, and its weight's sizes as outputs and inputs of a group and places of the window.
 local function sizes(layer)
-  local groups = layer.modules[1]._options and layer.modules[1]._options.groups or 1
+  local groups = layer.options[layer.modules[1]].groups or 1
   local outputs, inputs = layer.shape[1] // groups, layer.shape[2]
   return groups, outputs, inputs, layer.count // (groups * outputs * inputs)
 end
