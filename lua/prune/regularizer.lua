@@ -1,6 +1,7 @@
 -- regularizer.lua - terms that make a model easy to prune. The Trainer applies them between backward and the optimiser's step; in a loop of
 -- one's own: loss:backward(); regularizer:apply(net); optimizer:step(). The arithmetic is in C (core/prune/regularizer).
 local core = require "prune.core"
+local Module = require "prune.nn.module"
 local options = require "prune.options"
 
 local regularizer = {}
@@ -149,6 +150,7 @@ end
 -- cannot go.
 -- @param net a module
 function Regularizer:apply(net)
+  if not Module.is_module(net) then error(("prune.regularizer.%s: the model must be a module, got %s"):format(self.name, type(net)), 2) end
   local graph, tensors, names = graph_of(self, net), {}, nil
   if self.acts_on == "scales" then
     tensors, names = scales_of(net)
@@ -193,7 +195,10 @@ function Regularizer:state() return { steps = self.steps, units = self._state } 
 
 --- Take up a state from Regularizer:state().
 -- @param state table
-function Regularizer:load_state(state) self.steps, self._state = state.steps, state.units end
+function Regularizer:load_state(state)
+  if type(state) ~= "table" then error(("prune.regularizer.%s: a state must be a table, got %s"):format(self.name, type(state)), 2) end
+  self.steps, self._state = state.steps, state.units
+end
 
 Regularizer.__tostring = function(self)
   local title = "regularizer " .. self.name

@@ -5,6 +5,7 @@
 -- more than one dimension, not frozen), or on those that options say: `parameters`, a list of parameters; `ignore`, a list of patterns of
 -- Lua, found in the names of those that stay dense. Steps are those of the optimiser, counted from 1 over all stages.
 local core = require "prune.core"
+local Module = require "prune.nn.module"
 local allocation = require "prune.allocation"
 local mask = require "prune.mask"
 local options = require "prune.options"
@@ -82,7 +83,8 @@ end
 --- Take a model: called by the Trainer before the first step, and after a checkpoint was loaded. The first time the initial masks are made.
 -- @param net a module
 function Sparse:start(net)
-  if self.net == net then return end
+  if self.net == net and net ~= nil then return end
+  if not Module.is_module(net) then core.fail(("sparse.%s: the model must be a module, got %s"):format(self.name, type(net))) end
   if self.net then core.fail(("sparse.%s: this object belongs to another model; make a new one"):format(self.name)) end
   self.list = choose("prune.sparse." .. self.name, net, self.options)
   if not self.begun and self.kind.begin then self.kind.begin(self) end
@@ -95,6 +97,9 @@ end
 -- @param net a module
 -- @param optimizer an optimiser of its parameters
 function Sparse:step(net, optimizer)
+  if type(optimizer) ~= "table" or type(optimizer.step) ~= "function" then
+    core.fail(("sparse.%s: the second argument of step must be an optimiser, got %s"):format(self.name, type(optimizer)))
+  end
   self:start(net)
   self.steps = self.steps + 1
   self.kind.step(self, optimizer)
@@ -114,6 +119,7 @@ function Sparse:state() return { name = self.name, steps = self.steps, begun = s
 --- Take up a state from Sparse:state(), before the first step.
 -- @param state table
 function Sparse:load_state(state)
+  if type(state) ~= "table" then core.fail(("sparse.%s: a state must be a table, got %s"):format(self.name, type(state))) end
   if state.name ~= self.name then core.fail(("the checkpoint's sparsity is %s, here %s"):format(tostring(state.name), self.name)) end
   self.steps, self.begun, self.memory = state.steps, state.begun, state.memory
   if self.net and self.kind.listen then self.kind.listen(self) end

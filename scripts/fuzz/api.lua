@@ -5,7 +5,8 @@
 --
 -- Every public function reachable from `require "prune"` is called, and every method and metamethod of the tensors, modules, graphs,
 -- optimisers and other objects that those calls give back: they join the pool that later arguments are drawn from. The same seed makes
--- the same calls. --trace prints each call before it is made, so the last line names the one that crashed; --only keeps to
+-- the same calls. A quarter of the calls make sense: options of pruning with values that belong there, of which one or two may be spoilt,
+-- so that what lies behind the checks is reached too. --trace prints each call before it is made, so the last line names the one that crashed; --only keeps to
 -- functions whose path contains NAME. Errors that speak of Lua's own mishaps ("attempt to index a nil value") instead of the caller's
 -- mistake are listed at the end; with --strict they fail the run.
 --
@@ -279,6 +280,171 @@ function argument(depth)
   end
 end
 
+-- --- calls that make sense --------------------------------------------------------------------------------------------
+
+local image = { 1, 8, 8 }
+
+local function small_net()
+  local nn = prune.nn
+  return pick {
+    function() return prune.models.cnn { channels = 1, width = 4 } end,
+    function() return prune.models.resnet20 { classes = 10, channels = 1 } end,
+    function()
+      return nn.Sequential(nn.Conv2d(1, 4, 3, { padding = 1 }), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 8, 3, { groups = 2 }), nn.ReLU(),
+        nn.Flatten(), nn.Linear(288, 6), nn.ReLU(), nn.Linear(6, 10))
+    end,
+  }()
+end
+
+local kept_net
+local function net()
+  if not kept_net or chance(20) then kept_net = small_net() end
+  return chance(90) and kept_net or pick(pool)
+end
+
+local function data() return prune.data.load("", { batch = 8, limit = 16 }) end
+local function share() return pick { 0, 0.1, 0.25, 0.5, 0.75, 0.9, 1 } end
+local function criterion() return prune.criterion[pick { "magnitude", "taylor", "fpgm", "lamp", "random", "activation", "apoz", "wanda",
+  "hrank", "chip", "obd", "snip", "grasp", "synflow", "group_fisher", "eigendamage", "movement", "bn_scale" }]() end
+local function layer_names() return pick { "conv1", "^conv", "fc", "0", ".*", "no layer", "weight$" } end
+local function sometimes(f) return function() return chance(25) and f() or nil end end
+
+-- Values by option name, each there or not.
+local function some_of(makers_of)
+  local list = {}
+  for _, name in ipairs(sorted_keys(makers_of)) do
+    if chance(40) then list[name] = makers_of[name]() end
+  end
+  return list
+end
+
+local structured_options = {
+  criterion = criterion, data = data, batches = function() return random(2) end, ratio = sometimes(share), macs = sometimes(share),
+  params = sometimes(share), bytes = sometimes(share), scope = function() return pick { "local", "global", "isomorphic" } end,
+  allocation = function() return pick { "uniform", "erk", "owl", "global", { ["^conv"] = 0.5 } } end, max_ratio = share,
+  min_units = function() return random(3) end, round_to = function() return random(4) end,
+  rounding = function() return pick { "up", "down", "nearest" } end, ignore = function() return { layer_names() } end,
+  heads = sometimes(share), kinds = function() return { "channel" } end, steps = sometimes(function() return random(3) end),
+  schedule = sometimes(function() return pick { "linear", "cubic", "exponential", { 0.5, 1 } } end),
+}
+local zero_options = {
+  sparsity = share, nm = sometimes(function() return { 1, 2 } end), allocation = function() return pick { "uniform", "erk", "owl" } end,
+  layers = sometimes(layer_names), ignore = sometimes(layer_names), batches = function() return 1 end,
+}
+
+local function trained(options_of)
+  return function()
+    local model = net()
+    return model, data(), options_of and some_of(options_of) or nil
+  end
+end
+
+local function weight()
+  local list = net():weights()
+  return list[random(#list)]
+end
+
+local sensible = {
+  ["prune.structured"] = function() return net(), image, some_of(structured_options) end,
+  ["prune.depth"] = function()
+    return net(), image, some_of { blocks = function() return random(0, 3) end, ratio = sometimes(share), data = data,
+      criterion = function() return pick { "similarity", "loss", "taylor", "magnitude" } end, by = function() return "module" end }
+  end,
+  ["prune.sensitivity"] = function() return net(), image, { data = data(), batches = 1, ratios = { share(), share() } } end,
+  ["prune.repair.batch_norm"] = trained { batches = function() return random(2) end },
+  ["prune.mask.wanda"] = trained(zero_options), ["prune.mask.sparsegpt"] = trained(zero_options), ["prune.mask.obs"] = trained(zero_options),
+  ["prune.mask.unstructured"] = function()
+    return net(), some_of { criterion = function() return pick { "magnitude", "snip", "taylor", "synflow", "grasp", "movement", "random" } end,
+      data = data, sparsity = share, shape = function() return image end, scope = function() return "local" end }
+  end,
+  ["prune.mask.nm"] = function() return weight(), { n = random(0, 4), m = random(4), dim = random(2) } end,
+  ["prune.mask.block"] = function() return weight(), { size = { random(4), random(4) }, sparsity = share() } end,
+  ["prune.mask.kernel"] = function() return weight(), { sparsity = share() } end,
+  ["prune.mask.row"] = function() return net():weights(), { sparsity = share(), scope = "global" } end,
+  ["prune.mask.column"] = function() return weight(), { sparsity = share(), pool = pick { "rms", "mean", "max" } } end,
+  ["prune.mask.finalize"] = function() return net() end,
+  ["prune.sparse.rigl"] = function() return { sparsity = share(), every = random(3), last = random(9), fraction = share() } end,
+  ["prune.sparse.set"] = function() return { sparsity = share(), every = random(3), last = random(9) } end,
+  ["prune.sparse.gradual_magnitude"] = function() return { schedule = { "cubic", to = share(), first = random(3), last = random(3, 9) } } end,
+  ["prune.sparse.soft_filters"] = function() return { ratio = share() } end,
+  ["prune.sparse.movement"] = function() return { schedule = { "linear", to = share(), last = random(9) } } end,
+  ["prune.lottery.ticket"] = function() return net() end,
+  ["prune.history"] = function() return net() end,
+  ["prune.replay"] = function() return small_net(), image, prune.history(net()) end,
+  ["prune.verify"] = function() return net(), prune.structured(kept_net, image, { ratio = share() }) end,
+  ["prune.graph"] = function() return net(), image end,
+  ["prune.profile"] = function() return net(), image end,
+  ["prune.save"] = function() return "fuzz.h5", net(), { shape = image } end,
+  ["prune.load"] = function() return "fuzz.h5" end,
+  ["prune.recipe"] = function()
+    local sgd = { "SGD", lr = 0.01 }
+    return { data = { "", batch = 8, limit = 16 }, model = { "resnet20" }, stages = {
+      { "train", epochs = random(0, 1), optimizer = sgd, snapshot = random(0, 2) }, { "prune", macs = share(), scope = "global" },
+      { "depth", blocks = random(0, 3) }, { "batch_norm", batches = 1 }, { "mask", sparsity = share() },
+      { "tune", epochs = 1, optimizer = sgd, sparsity = { "set", sparsity = share(), last = 2 }, distill = { teacher = "train" } },
+      { "rewind", to = "train" },
+    } }, { quiet = true }
+  end,
+  ["prune.nn.Function"] = function()
+    return { name = "f" .. random(3), couple = chance(50) and "elementwise" or nil, forward = pick(functions_to_pass), backward = pick(functions_to_pass) }
+  end,
+  ["prune.Trainer"] = function()
+    local model = net()
+    return model, { optimizer = prune.optim.SGD(model, { lr = 0.01 }), quiet = true, distill = chance(30) and { teacher = small_net() } or nil,
+      regularizer = chance(50) and prune.regularizer[pick { "bn_scale", "group_lasso", "group_norm", "growing_reg", "group_variance", "hoyer",
+        "group_hoyer" }] { strength = 1e-3 } or nil,
+      sparsity = chance(30) and prune.sparse.rigl { sparsity = 0.5, every = 1, last = 2 } or nil }
+  end,
+  ["Trainer:fit"] = function(object) return object, data(), { epochs = 1 } end,
+}
+
+local sensible_paths = {}
+for _, path in ipairs(sorted_keys(sensible)) do
+  if path:find(option.only, 1, true) then sensible_paths[#sensible_paths + 1] = path end
+end
+
+-- One value of the arguments, or of the tables among them, becomes something else.
+local function spoil(arguments)
+  local at = arguments.n > 0 and random(arguments.n) or nil
+  local inner = at and arguments[at]
+  if type(inner) == "table" and debug.getmetatable(inner) == nil and next(inner) ~= nil and chance(75) then
+    local keys = {}
+    for key in next, inner do keys[#keys + 1] = key end
+    table.sort(keys, function(a, b) return tostring(a) < tostring(b) end)
+    local copy = {}
+    for key, value in next, inner do copy[key] = value end
+    copy[pick(keys)] = argument(2)
+    arguments[at] = copy
+  elseif at then
+    arguments[at] = argument()
+  end
+end
+
+-- A trainer of the pool, to be trained with.
+local function some_trainer()
+  for _, object in ipairs(pool) do
+    if debug.getmetatable(object) and type(object) == "table" and rawget(object, "history") and rawget(object, "net") then return object end
+  end
+end
+
+local function sensible_call()
+  local path = pick(sensible_paths)
+  local f, object
+  if path == "Trainer:fit" then
+    object = some_trainer()
+    if not object then path = "prune.Trainer" end
+    f = object and object.fit
+  end
+  if not f then
+    f = prune
+    for word in path:sub(#"prune." + 1):gmatch "[^.]+" do f = f[word] end
+  end
+  local ok, arguments = pcall(function() return table.pack(sensible[path](object)) end)
+  if not ok then arguments = table.pack(argument()) end -- what makes them may meet a spoilt model
+  while chance(30) do spoil(arguments) end
+  return path, f, arguments
+end
+
 -- --- calls ------------------------------------------------------------------------------------------------------------
 
 local function show(value, depth)
@@ -350,10 +516,15 @@ if #functions == 0 and #pool == 0 then error("nothing to call: --only " .. optio
 
 local called = {}
 for _ = 1, option.calls do
-  local path, f, object = next_call()
+  local path, f, object, arguments
+  if #sensible_paths > 0 and chance(25) then
+    path, f, arguments = sensible_call()
+  else
+    path, f, object = next_call()
+    arguments = table.pack()
+    for i = 1, path and random(0, chance(80) and 3 or 6) or 0 do arguments[i], arguments.n = argument(), i end
+  end
   if path then
-    local arguments = table.pack()
-    for i = 1, random(0, chance(80) and 3 or 6) do arguments[i], arguments.n = argument(), i end
     if option.trace then io.stderr:write(describe(path, arguments), "\n") end
     called[path] = true
     local results
