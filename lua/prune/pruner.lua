@@ -59,6 +59,9 @@ function Pruner:state() return { number = self.number, originals = self.progress
 --- Take up a state from Pruner:state(): the model is the one behind that step.
 -- @param state table
 function Pruner:load_state(state)
+  if type(state) ~= "table" or math.type(state.number) ~= "integer" then
+    error("pruner:load_state: a state from pruner:state() is needed, got " .. type(state), 2)
+  end
   self.number, self.pending = state.number, nil
   self.progress.originals, self.progress.base = state.originals, state.base
 end

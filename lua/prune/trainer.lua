@@ -153,10 +153,16 @@ local function averages(totals, samples, loss)
   return result
 end
 
+local function check_data(method, data, what)
+  local ok, batches = pcall(function() return data.batches end)
+  if not ok or not util.is_callable(batches) then error(("Trainer:%s: %s must be a data set, got %s"):format(method, what, type(data)), 3) end
+end
+
 --- Loss and metrics on data, in evaluation mode, without recording.
 -- @param data a data set with batches()
 -- @return table { loss =, accuracy =, ... }
 function Trainer:evaluate(data)
+  check_data("evaluate", data, "the argument")
   local was_training = self.net.training
   self.net:eval()
   local totals, samples, sum = {}, 0, 0
@@ -399,11 +405,6 @@ local function run(self, train, o, state)
   return true
 end
 
-local function check_data(data, what)
-  local ok, batches = pcall(function() return data.batches end)
-  if not ok or not util.is_callable(batches) then error(("Trainer:fit: %s must be a data set, got %s"):format(what, type(data)), 3) end
-end
-
 -- What would go wrong at the end of the first epoch goes wrong now. And where the program was killed between the checkpoint and
 -- metrics.csv, the latter gets its rows.
 local function prepare_files(self, o, state)
@@ -422,8 +423,8 @@ end
 -- @return history: list of { epoch =, train = { loss =, accuracy = }, test = {...}, lr =, seconds = }
 function Trainer:fit(train, given)
   local o = options.check("Trainer:fit", given, { epochs = 1, name = none, validate = none, resume = false, each_epoch = none })
-  check_data(train, "the first argument")
-  if o.validate ~= nil then check_data(o.validate, "validate") end
+  check_data("fit", train, "the first argument")
+  if o.validate ~= nil then check_data("fit", o.validate, "validate") end
   if math.type(o.epochs) ~= "integer" or o.epochs < 0 then
     error("Trainer:fit: epochs must be an integer of at least 0, got " .. tostring(o.epochs), 2)
   end

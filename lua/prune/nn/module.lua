@@ -291,7 +291,7 @@ end
 -- @return the module, list of differences
 function Module:load_state_dict(state, options)
   if type(state) ~= "table" then error("load_state_dict: a table of tensors by name is needed, got " .. type(state), 2) end
-  local strict = not (options and options.strict == false)
+  local strict = require("prune.options").check("load_state_dict", options, { strict = true }).strict ~= false
   local wrong, copies = compare_state(self, state)
   if strict and #wrong > 0 then
     local shown = table.concat(wrong, "\n  ", 1, math.min(#wrong, 12))
