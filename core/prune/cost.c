@@ -31,6 +31,7 @@ void prP_costs_close(prP_costs *costs) {
   PRB_ARRAY_FREE(costs->call, nodes);
   PRB_ARRAY_FREE(costs->node, nodes);
   prC_floors_close(&costs->floors);
+  prP_stored_close(&costs->stored);
   *costs = (prP_costs){ 0 };
 }
 
@@ -69,10 +70,15 @@ void prP_costs_read(prP_costs *costs, pr_outcome *outcome) {
   }
   for (int v = 0; v < graph->n_values; v++) {
     const pr_graph_value *value = &graph->values[v];
-    if (!value->tensor) continue;
+    if (value->kind != PR_VALUE_PARAMETER || value->is_buffer) continue;
     int64_t count = 1;
     for (int d = 0; d < value->dim; d++) count *= live_size(costs, v, d);
-    outcome->bytes += count * (int64_t)pr_dtype_size(value->dtype);
-    if (value->kind == PR_VALUE_PARAMETER && !value->is_buffer) outcome->params += count;
+    outcome->params += count;
   }
+}
+
+pr_status prP_costs_bytes(prP_costs *costs, int64_t *bytes) {
+  if (!costs->stored.pruning) PR_TRY(prP_stored_open(&costs->stored, costs->pruning, &costs->floors));
+  *bytes = prP_stored_bytes(&costs->stored, &costs->floors);
+  return PR_OK;
 }

@@ -6,13 +6,13 @@
 #ifndef PR_PRUNE_COST_H
 #define PR_PRUNE_COST_H
 
-#include "prune/pruning.h"
+#include "prune/stored.h"
 
 /* Costs of the model with some units gone. */
 typedef struct pr_outcome {
   int64_t macs;   /* of one sample */
   int64_t params; /* trainable parameters */
-  int64_t bytes;  /* of all tensors that a checkpoint stores: parameters, buffers, constants, uncompressed */
+  int64_t bytes;  /* of a checkpoint (stored.h), where asked for; else 0 */
   int32_t units;  /* gone */
 } pr_outcome;
 
@@ -23,6 +23,7 @@ typedef struct prP_costs {
   int *node;         /* [calls] */
   int calls;
   int32_t gone;
+  prP_stored stored; /* opened when bytes are asked for */
 } prP_costs;
 
 pr_status prP_costs_open(prP_costs *costs, pr_pruning *pruning);
@@ -32,6 +33,9 @@ void prP_costs_close(prP_costs *costs);
 bool prP_costs_kill(prP_costs *costs, int32_t unit);
 void prP_costs_revive(prP_costs *costs, int32_t unit);
 
+/* All but the bytes. */
 void prP_costs_read(prP_costs *costs, pr_outcome *outcome);
+/* The bytes; fails only where they are asked for the first time. */
+pr_status prP_costs_bytes(prP_costs *costs, int64_t *bytes);
 
 #endif

@@ -269,9 +269,13 @@ static int32_t order_path(chooser *c) {
   return end;
 }
 
+/* For bytes, prP_costs_bytes was called before, so that it cannot fail. */
 static double cost_now(chooser *c) {
   pr_outcome outcome;
-  prP_costs_read(&c->costs, &outcome);
+  if (c->how->target == PR_TARGET_BYTES)
+    (void)prP_costs_bytes(&c->costs, &outcome.bytes);
+  else
+    prP_costs_read(&c->costs, &outcome);
   return c->how->target == PR_TARGET_MACS     ? (double)outcome.macs
          : c->how->target == PR_TARGET_PARAMS ? (double)outcome.params
                                               : (double)outcome.bytes;
@@ -339,9 +343,11 @@ pr_status pr_select(pr_pruning *pruning, const pr_selection *how, const pr_conte
   chooser c = { .how = how, .group = group, .n = n, .gone = gone };
   memset(gone, 0, (size_t)n * sizeof *gone);
   pr_status status = chooser_make(&c, pruning, score);
+  if (!status) status = prP_costs_bytes(&c.costs, &outcome->bytes);
   if (!status) status = choose(&c);
   if (!status) {
     prP_costs_read(&c.costs, outcome);
+    status = prP_costs_bytes(&c.costs, &outcome->bytes);
     memcpy(dead_unit, c.costs.floors.dead, (size_t)pruning->units.count);
     memset(gone, 0, (size_t)n * sizeof *gone);
     for (int32_t i = 0; i < c.total; i++) gone[c.local[i].group] += dead_unit[c.local[i].unit];

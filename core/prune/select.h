@@ -52,7 +52,7 @@ typedef struct pr_contender {
 pr_status pr_select(pr_pruning *pruning, const pr_selection *how, const pr_contender *group, int n,
                     const double *score, unsigned char *dead_unit, int32_t *gone, pr_outcome *outcome);
 
-/* Costs with dead_unit gone, nothing changed. */
+/* Costs (all but the bytes) with dead_unit gone, nothing changed. */
 pr_status pr_outcome_of(pr_pruning *pruning, const unsigned char *dead_unit, pr_outcome *outcome);
 
 #endif

@@ -241,7 +241,9 @@ static pr_status read_outcome(lua_State *L, prP_costs *costs, int32_t *units, in
     if (!prP_costs_kill(costs, units[i]))
       return pr_fail(PR_ERR_ARGUMENT, "with these units gone nothing would be left of some axis");
   prP_costs_read(costs, &outcome);
+  pr_status status = prP_costs_bytes(costs, &outcome.bytes);
   for (int32_t i = 0; i < n; i++) prP_costs_revive(costs, units[i]);
+  if (status) return status;
   push_outcome(L, &outcome);
   return PR_OK;
 }

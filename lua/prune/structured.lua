@@ -136,8 +136,9 @@ end
 -- @param shape input without the batch
 -- @param options how much, one of:
 --   ratio: share of units that go, always floor(ratio n + 1e-6) of n;
---   macs, params, bytes (of a checkpoint's tensors), latency (milliseconds for one sample, measured by running a copy): what is left, a share up
---   to 1 or absolute; one unit less would miss it (latency: to within 1/128 of the units);
+--   macs, params, bytes (of the file that prune.save makes without an optimiser: what masks leave and one bit per masked weight, names and graph by
+--   estimate; to within a few percent), latency (milliseconds for one sample, measured by running a copy): what is left, a share up to 1 or absolute;
+--   one unit less would miss it (latency: to within 1/128 of the units);
 --   what is ranked:
 --   criterion: from prune.criterion, or a function(group) -> tensor of one score per unit (default: magnitude);
 --   scope: "local" (every group loses its share), "global" (all groups are ranked together), "isomorphic" (groups of equal structure together;
