@@ -150,15 +150,16 @@ function M.text(value, path, parent)
     local info = debug.getinfo(code, "S")
     entry = docs.load().by_line[info.source .. ":" .. info.linedefined]
   end
-  entry = entry or (path and by_name(value, path))
+  local lines = path and head(value)
+  -- A module that cannot be called is described at its head, not by a function of the same name elsewhere.
+  if not (lines and type(code) == "table") then entry = entry or (path and by_name(value, path)) end
   if entry then
     if code ~= value and entry.arguments then -- __call gets the table itself first
       entry = setmetatable({ arguments = entry.arguments:gsub("^%([%w_]+,?%s*", "(") }, { __index = entry })
     end
     return docs.render(entry, path or (entry.owner ~= "" and entry.owner .. "." or "") .. entry.name)
   end
-  local lines = path and head(value)
-  if lines then return path .. "\n  " .. table.concat(lines, "\n  ") end
+  if lines then return path .. "\n  " .. table.concat(lines, "\n  "):gsub("^[%w_.]+ %- ", "") end
   return path and (described(path) or inherited(path, parent))
 end
 
@@ -182,7 +183,7 @@ end
 
 local function line(name, text)
   local summary = first_sentence(text)
-  if #summary > 74 then summary = summary:sub(1, 71) .. "..." end
+  if #summary > 74 then summary = summary:sub(1, 72):gsub("[%s,:;(]+%S*$", "") .. " ..." end
   return ("  %-23s %s"):format(name, summary)
 end
 
@@ -193,10 +194,23 @@ local function overview()
   lines[#lines + 1] = "Tab completes names, module names and files. Ctrl-C stops what runs, Ctrl-D leaves."
   lines[#lines + 1] = "A trailing ; hides a result; _ is the last one."
   lines[#lines + 1] = ""
+  lines[#lines + 1] = "Modules:"
+  local functions, objects = {}, {}
+  local makers = require "prune.tensor"
   for _, item in ipairs(M.walk()) do
-    local text = item.path ~= "prune" and head(item.value)
-    if text then lines[#lines + 1] = line(item.path, "\n  " .. table.concat(text, "\n  ")) end
+    local text, name = item.path ~= "prune" and head(item.value), item.path:match "^prune%.(%w[%w_]*)$"
+    if text then
+      lines[#lines + 1] = line(item.path, "\n  " .. table.concat(text, "\n  "))
+    elseif name and not makers[name] then
+      functions[#functions + 1] = line(item.path, M.text(item.value, item.path, item.parent) or "")
+    elseif not item.parent and item.path ~= "prune" then
+      objects[#objects + 1] = item.path
+    end
   end
+  lines[#lines + 1] = "\nFunctions (help(prune) also lists those that make tensors):"
+  table.move(functions, 1, #functions, #lines + 1, lines)
+  lines[#lines + 1] = '\nObjects that these make, for their methods (help "plan"):'
+  lines[#lines + 1] = "  " .. table.concat(objects, " ")
   return table.concat(lines, "\n")
 end
 
@@ -235,14 +249,17 @@ local function describe(value)
 end
 
 local function search(word)
-  local exact, hits = {}, {}
+  local exact, hits, object = {}, {}, nil
   for _, item in ipairs(M.walk()) do
     local text = M.text(item.value, item.path, item.parent)
-    if text then
+    if item.path == word and not item.parent then
+      object = item.path .. "\n" .. contents(item.path, item.value)
+    elseif text then
       if item.path == word or item.path:match "[%w_]+$" == word then exact[#exact + 1] = text end
       if (item.path .. "\n" .. text):lower():find(word:lower(), 1, true) then hits[#hits + 1] = line(item.path, text) end
     end
   end
+  exact[#exact + 1] = object
   if #exact > 0 then return table.concat(exact, "\n\n") end
   if #hits > 0 then return table.concat(hits, "\n") end
   return ("nothing about '%s'; help() gives an overview"):format(word)

@@ -1,4 +1,5 @@
--- repair.lua - what pruning did to a model and data can mend without training.
+-- repair.lua - what pruning did to a model and data can mend without training. Two more repairs belong to the removal and are options of
+-- plan:apply: `fold` puts the constants of removed channels into the next layers, `reconstruct` fits the next layers by least squares.
 local calibration = require "prune.calibration"
 local core = require "prune.core"
 local graph = require "prune.graph"

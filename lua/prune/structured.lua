@@ -154,7 +154,7 @@ end
 --   max_ratio: no group loses more than this share of what it had at first; min_units: every group keeps as many;
 --   round_to, rounding: kept counts become multiples ("down", "up", "nearest"); a group of which that leaves none stays whole;
 --   measure: function(graph, inputs) -> milliseconds, for a target of latency (default: median of forward passes);
---   steps, schedule: a pruner instead of a plan, see prune.Pruner: "linear", "cubic", "exponential", a list of shares of the way, or a
+--   steps, schedule: a pruner instead of a plan (help "pruner"): "linear", "cubic", "exponential", a list of shares of the way, or a
 --   function(step, steps) -> share. More than can go is refused with the most that can.
 -- @return plan: print it, plan:groups(), plan:ask(), plan:apply(), plan:undo(), plan:reached(), plan.macs, plan.params, plan.bytes; with steps: pruner
 -- @usage prune.structured(net, { 3, 32, 32 }, { criterion = prune.criterion.magnitude(), ratio = 0.5 }):apply()

@@ -64,4 +64,26 @@ T.test("a word is searched, names first", function()
   assert(shown("geometric brownian"):find("nothing about 'geometric brownian'", 1, true))
 end)
 
+T.test("the overview names every module, what is loaded on demand, and every kind of object", function()
+  local text = shown()
+  for name in pairs(getmetatable(prune).__fields) do
+    local there = pcall(function() return prune[name] end) -- some modules are announced before they are there
+    assert(not there or text:find("\n  prune." .. name .. " ", 1, true), name .. " is not in: " .. text)
+  end
+  for _, name in ipairs { "prune.meta", "prune.structured", "prune.depth", "prune.sparse", "prune.recipe", "plan", "pruner", "ticket" } do
+    assert(text:find("[%s]" .. name:gsub("%.", "%%.") .. "%s"), name .. " is not in: " .. text)
+  end
+end)
+
+T.test("a module has the words at its head, also where a method bears its name", function()
+  assert(shown(prune.allocation):find("^prune.allocation\n  How much goes where"), shown(prune.allocation))
+  assert(shown(prune.repair):find("^prune.repair\n  what pruning did"), shown(prune.repair))
+end)
+
+T.test("the word for an object lists its methods", function()
+  local text = shown "plan"
+  for _, method in ipairs { "apply", "ask", "undo" } do assert(text:find("\n  " .. method .. " ", 1, true), method .. " is not in: " .. text) end
+  assert(text:find("pruner.plan()", 1, true), text)
+end)
+
 T.done()
