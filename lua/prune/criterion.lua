@@ -153,7 +153,7 @@ criterion.movement = make(known.movement)
 -- @return criterion
 criterion.obd = make(known.obd)
 
---- The same under its other name.
+--- prune.criterion.obd under its other name.
 criterion.hessian = criterion.obd
 
 --- Optimal brain damage of filters (OBD-C in EigenDamage, Wang et al. 2019): sum of w^2 F over the weights that make a unit, F as for obd.

@@ -8,7 +8,7 @@ local none = options.none
 
 -- --- N:M ------------------------------------------------------------------------------------------------------------
 
---- Keep n of every m consecutive entries along a dimension, those of largest magnitude: 2:4 is what sparse tensor cores run. Where the
+--- N:M sparsity: keep n of every m consecutive entries along a dimension, those of largest magnitude (sparse tensor cores run 2:4). Where the
 -- dimension is no multiple of m, its last group is shorter and keeps at most n as well, as if zeros followed. Entries that are masked
 -- already count among the m - n that go.
 -- @param what a parameter or a list of them
