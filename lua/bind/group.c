@@ -50,24 +50,27 @@ int64_t *bind_read_indices(lua_State *L, int index, int64_t size, int64_t *n) {
   if (t && pr_dtype_is_float(t->dtype))
     bind_error(L, "group: the indices must be integers, this tensor is %s", pr_dtype_name(t->dtype));
   *n = t ? pr_numel(t) : number ? 1 : luaL_len(L, index);
+  if (*n < 0) *n = 0; /* a length of one's own */
   int64_t *list = lua_newuserdatauv(L, (size_t)(*n > 0 ? *n : 1) * sizeof *list, 0);
   if (t) {
     prT_walk walk;
     int64_t i = 0;
     for (prT_walk_start(&walk, t); walk.left > 0; prT_walk_next(&walk))
-      list[i++] = (int64_t)prT_get(t, walk.position) - 1;
+      list[i++] = (int64_t)prT_get(t, walk.position);
   }
   for (int64_t i = 0; i < *n && !t; i++) {
     if (number)
       lua_pushvalue(L, index);
     else
       lua_rawgeti(L, index, i + 1);
-    list[i] = bind_integer(L, -1, "group: an index") - 1;
+    list[i] = bind_integer(L, -1, "group: an index");
     lua_pop(L, 1);
   }
-  for (int64_t i = 0; i < *n; i++)
-    if (list[i] < 0 || list[i] >= size)
-      bind_error(L, "group: index %lld is outside 1..%lld", (long long)list[i] + 1, (long long)size);
+  for (int64_t i = 0; i < *n; i++) {
+    if (list[i] < 1 || list[i] > size)
+      bind_error(L, "group: index %lld is outside 1..%lld", (long long)list[i], (long long)size);
+    list[i]--;
+  }
   return list;
 }
 

@@ -103,19 +103,20 @@ end
 
 --- Loop over the batches of the next epoch: images [N, C, H, W] and labels [N], which count from 1.
 --    for x, y in train:batches() do ... end
--- Every call begins an epoch of its own; after `restore` the first one goes on in the middle. Loops may be left early and nested.
+-- Every call begins an epoch of its own; after `restore` the first one goes on in the middle. Loops may be nested, or left early: then the
+-- epoch is over.
 -- @tparam[opt] table at which epoch (from 1; by default the next one) and after how many of its batches: { epoch = 3, from = 0 }
 -- @return what a `for` loop needs
 function Data:batches(at)
   local given = options.check("batches", at, { epoch = options.none, from = 0 })
-  if self.begun and not self.restored then self.epoch, self.batch = self.epoch + 1, 1 end
+  if self.begun then self.epoch, self.batch = self.epoch + 1, 1 end
   if at then
     if math.type(given.from) ~= "integer" or given.from < 0 or given.from > self.count then
       error(("batches: from must be 0 to %d, the batches of an epoch, not %s"):format(self.count, tostring(given.from)), 2)
     end
     self.epoch, self.batch = given.epoch or self.epoch, given.from + 1
   end
-  self.begun, self.restored = true, nil
+  self.begun, self.left = true, nil
   local loader = self.idle or core.loader_open(self.dataset, self.settings)
   self.idle = nil
   local settings, epoch = self.settings, self.epoch
@@ -137,13 +138,20 @@ function Data:batches(at)
     if self.pass == pass then self.epoch, self.batch, self.begun = epoch + 1, 1, nil end
     return nil
   end
-  return step, nil, nil, setmetatable({}, { __close = finish })
+  local function leave()
+    if loader and self.pass == pass then self.left = true end
+    finish()
+  end
+  return step, nil, nil, setmetatable({}, { __close = leave })
 end
 
---- Where the loop stands: a table of plain numbers, for `restore`.
+--- Where the loop stands: a table of plain numbers, for `restore`. Inside a loop it is the middle of an epoch; behind one, also one that
+-- was left early, the beginning of the next.
 -- @treturn table
 function Data:state()
-  return { epoch = self.epoch, batch = self.batch, seed = self.settings.seed, size = self.size, batch_size = self.settings.batch }
+  local epoch, batch = self.epoch, self.batch
+  if self.left then epoch, batch = epoch + 1, 1 end
+  return { epoch = epoch, batch = batch, seed = self.settings.seed, size = self.size, batch_size = self.settings.batch }
 end
 
 --- Go on where `state` was taken: the next loop yields what was left of its epoch, in the same order with the same augmentation.
@@ -160,7 +168,7 @@ function Data:restore(state)
     settings.seed = state.seed
     self.settings, self.idle = settings, nil -- loops under way keep theirs
   end
-  self.epoch, self.batch, self.restored, self.pass = state.epoch, state.batch, true, nil
+  self.epoch, self.batch, self.begun, self.left, self.pass = state.epoch, state.batch, nil, nil, nil
 end
 
 --- Arrays of numbers from any HDF5 file, as tensors. A process apart does the reading, so a damaged file is an error and nothing worse.

@@ -198,6 +198,8 @@ local function batches_left(train, state)
   return step, object, control, closing
 end
 
+local function position_of(train) return train.state and train.restore and train:state() or nil end
+
 local function snapshot_of(self, name) return ("%s/%s.snapshot.h5"):format(self.out, name) end
 
 -- Keep the model when it is time: at the first moment from step `snapshot` on at which the optimiser has taken all batches.
@@ -212,7 +214,7 @@ local function set_rate(self, at)
   if self.schedule and self.optimizer then self.optimizer:set_lr_factor(self.schedule(at)) end
 end
 
--- One epoch. Returns "done", or "stopped" after Ctrl-C at a batch boundary.
+-- One epoch. Returns "done"; or, after Ctrl-C at a batch boundary, "stopped" and where the data stand.
 local function run_epoch(self, train, o, state)
   self.net:train()
   self._pending = 0
@@ -238,7 +240,7 @@ local function run_epoch(self, train, o, state)
     if output then add_metrics(self, state.totals, output, y) end
     keep_snapshot(self, o.file, state)
     if bar.bar then bar.bar:step(1, ("loss %.4f"):format(state.loss / state.samples)) end
-    if state.batch < count and self._pending == 0 and interrupt.pending() then return "stopped" end
+    if state.batch < count and self._pending == 0 and interrupt.pending() then return "stopped", position_of(train) end
   end
   if state.batch == 0 then error("training: the data give no batch", 0) end
   if self._pending > 0 then step_optimizer(self) end
@@ -324,8 +326,8 @@ end
 
 local function state_of(object) return object and object.state and object.load_state and object:state() or nil end
 
-local function save(self, name, train, state)
-  state.data = train.state and train.restore and train:state() or nil
+local function save(self, name, at, state)
+  state.data = at
   state.regularizer, state.sparsity = state_of(self.regularizer), state_of(self.sparsity)
   require("prune.checkpoint").write(checkpoint_of(self, name), self.net, { optimizer = self.optimizer, progress = state, partial = true })
 end
@@ -388,15 +390,15 @@ local function run(self, train, o, state)
   while not state.finished do
     if self.schedule_by == "epoch" then set_rate(self, state.epoch - 1) end
     local start = core.clock()
-    local outcome = run_epoch(self, train, o, state)
+    local outcome, at = run_epoch(self, train, o, state)
     if outcome == "stopped" then
       state.seconds = state.seconds + core.clock() - start
-      if self.out then save(self, o.file, train, state) end
+      if self.out then save(self, o.file, at, state) end
       return false
     end
     finish_epoch(self, o, state, core.clock() - start)
     if self.out then
-      save(self, o.file, train, state)
+      save(self, o.file, position_of(train), state)
       write_metrics(self, o.file, state.history)
     end
     if o.each_epoch then o.each_epoch(self, state.history[#state.history]) end

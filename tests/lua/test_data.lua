@@ -201,6 +201,22 @@ T.test("a state of the epoch's end leaves nothing of it", function()
   T.equal(#pass(train), 1437)
 end)
 
+T.test("an epoch that was left early is over, also for a state taken behind it", function()
+  local options = { seed = 4, batch = 100 }
+  local train, again = prune.data.load("", options), prune.data.load("", options)
+  for _ in train:batches() do break end -- luacheck: ignore 512
+  local state = train:state()
+  T.equal({ state.epoch, state.batch }, { 2, 1 })
+  again:restore(state)
+  T.equal(again:state(), state)
+  local whole = pass(train)
+  T.equal(#whole, 1437)
+  T.equal((pass(again)), whole)
+  T.equal(again:state(), train:state())
+  pcall(function() for _ in train:batches() do error "stop" end end) -- luacheck: ignore 512
+  T.equal({ train:state().epoch, train:state().batch }, { 4, 1 })
+end)
+
 T.test("a progress bar takes a part", function()
   local train = prune.data.load("", { batch = 400 })
   local n = 0

@@ -269,6 +269,7 @@ T.test("groups of another state or model, wrong indices and parameters outside t
   T.raises(function() graph:group(other.conv1.weight, 1, { 1 }) end, "not")
   T.raises(function() graph:group("conv1.wieght", 1, { 1 }) end, "conv1.weight")
   T.raises(function() graph:group(net.conv1.weight, 1, { 4 }) end, "outside 1..3")
+  T.raises(function() graph:group(net.conv1.weight, 1, { math.mininteger }) end, "index %-9223372036854775808 is outside 1..3")
   T.raises(function() graph:group(net.conv1.weight, 5, { 1 }) end)
   T.equal(net.conv1.weight:size(1), 3)
 end)

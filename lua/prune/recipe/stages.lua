@@ -103,14 +103,6 @@ end
 
 -- --- pruning --------------------------------------------------------------------------------------------------------
 
--- Where the data stand; a loop that was left early is over, so that the next one begins an epoch also after `restore`.
-local function position_of(data)
-  if not data.state or not data.restore then return nil end
-  local at = data:state()
-  if at.batch > 1 then at.epoch, at.batch = at.epoch + 1, 1 end
-  return at
-end
-
 -- What is done once and for all is kept in a checkpoint of the stage, with the state of the random numbers and of the data. `rebuild(path)` does
 -- first what the stage did to the modules, where values alone do not say it.
 local function once(context, stage, work, keeper, rebuild)
@@ -131,7 +123,8 @@ local function once(context, stage, work, keeper, rebuild)
   if path then
     util.make_folder(path)
     checkpoint.write(path, context.net, { partial = true, shape = context.shape,
-      progress = { recipe = stage.kind, data = position_of(context.train), kept = keeper and keeper:state() or nil } })
+      progress = { recipe = stage.kind, kept = keeper and keeper:state() or nil,
+        data = context.train.state and context.train.restore and context.train:state() or nil } })
   end
   return true
 end
