@@ -187,9 +187,15 @@ local function lines_of(self)
   return graph.aligned(lines, right)
 end
 
+-- Where kinds or layers have ratios of their own, there may be none for the rest.
+local function asked_text(self)
+  if self.target == "ratio" and self.amount == 0 and #self.units > 0 then return "ratios of kinds or layers" end
+  return target.text(self.target, self.amount, self.base[self.target])
+end
+
 local function asked_line(self)
   local reached = self:reached()
-  local asked = ("asked: %s"):format(target.text(self.target, self.amount, self.base[self.target]))
+  local asked = "asked: " .. asked_text(self)
   if not reached then return asked end
   local text = ("%s; reached: %s"):format(asked, target.text(self.target, reached, self.base[self.target]))
   if self.target == "ratio" and #self.units == 0 and self.amount > 0 then text = text .. "; no group has so many units that one goes" end
@@ -245,7 +251,7 @@ function Plan:apply(given)
   local repaired = (o.fold or o.reconstruct) and require("prune.repair.removal").prepare(self.graph, self.units, o)
   local text = text_of(self)
   local removal, step = self.graph:remove_units(self.units, self.graph:state().replay, o.undo,
-    { criterion = self.criterion, asked = self.target and target.text(self.target, self.amount, self.base[self.target]) })
+    { criterion = self.criterion, asked = self.target and asked_text(self) })
   self.removal, self.step, self.text, self.applied = removal, step, text, true
   if repaired then
     self.repairs = repaired(removal and function(tensor, value) removal:write(tensor, value) end)

@@ -387,6 +387,8 @@ T.test("heads, widths or both go, as asked; a plan of both is exact", function()
   local heads, dims = sizes { heads = 0.5 }, sizes { ratio = 0, head_dims = 0.5 }
   T.equal({ heads, dims, both }, { { 2, 12 }, { 4, 12 }, { 2, 6 } })
   T.equal(sizes { kinds = { head = 0.25, head_dim = false, channel = 0.5 } }[1], 3)
+  local own = tostring(prune.structured(Attention(), { 6, 5 }, { kinds = { head = 0.25, head_dim = false, channel = 0.5 } }))
+  assert(own:find("asked: ratios of kinds or layers; reached: ", 1, true), own)
   T.equal(sizes { ratio = 0.5, kinds = { "head" } }, heads)
   T.equal(sizes { ratio = 0.5, heads = false, head_dims = false }, sizes { ratio = 0 })
   T.raises(function() plan(small(), { ratio = 0.5, heads = 0.5 }) end, "no units of kind 'head'")
