@@ -172,6 +172,55 @@ static int count_zeros(lua_State *L) {
   return 2;
 }
 
+/* --- masks as text ------------------------------------------------------------------------------------------------------- */
+
+/* mask_digits(mask) -> hexadecimal digits of four entries each, in row-major order, the first of them the
+ * lowest bit; nil for a mask that holds other numbers than 0 and 1 */
+static int digits(lua_State *L) {
+  pr_tensor *mask = bind_check_tensor(L, 1), *numbers = pr_to_dtype(mask, PR_F32);
+  pr_tensor **slot = bind_slot(L);
+  pr_tensor *rows = numbers ? pr_contiguous(numbers) : NULL;
+  pr_release(numbers);
+  bind_fill(L, slot, rows);
+  int64_t n = pr_numel(rows);
+  size_t length = (size_t)(n + 3) / 4;
+  unsigned char *text = lua_newuserdatauv(L, length + 1, 0);
+  const float *value = prT_data(rows);
+  memset(text, 0, length);
+  for (int64_t i = 0; i < n; i++) {
+    if (value[i] != 0 && value[i] != 1) return lua_pushnil(L), 1;
+    if (value[i] == 1) text[i / 4] |= (unsigned char)(1 << i % 4);
+  }
+  for (size_t i = 0; i < length; i++) text[i] = (unsigned char)"0123456789abcdef"[text[i]];
+  lua_pushlstring(L, (const char *)text, length);
+  return 1;
+}
+
+static int value_of_digit(char c) {
+  return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+/* mask_of_digits(digits, shape) -> mask */
+static int of_digits(lua_State *L) {
+  size_t length;
+  const char *text = luaL_checklstring(L, 1, &length);
+  int64_t shape[PR_MAX_DIM];
+  int next, dim = bind_shape(L, 2, shape, &next);
+  pr_tensor **slot = bind_slot(L), *mask = pr_tensor_new(PR_F32, PR_CPU, dim, shape);
+  bind_fill(L, slot, mask);
+  int64_t n = pr_numel(mask);
+  float *value = prT_data(mask);
+  if (length != (size_t)(n + 3) / 4)
+    return bind_error(L, "a mask of %lld entries has %lld digits, not %zu", (long long)n,
+                      (long long)(n + 3) / 4, length);
+  for (int64_t i = 0; i < n; i++) {
+    int digit = value_of_digit(text[i / 4]);
+    if (digit < 0) return bind_error(L, "digit %lld of the mask is not hexadecimal", PR_INDEX(i / 4));
+    value[i] = (float)(digit >> i % 4 & 1);
+  }
+  return 1;
+}
+
 /* --- masks that entries come back from ------------------------------------------------------------------------------- */
 
 /* mask_rank(list of parameters, list of scores, sparsity) */
@@ -205,6 +254,8 @@ const luaL_Reg bind_mask_functions[] = {
   { "mask_custom", custom },
   { "mask_rank", rank },
   { "mask_exchange", exchange },
+  { "mask_digits", digits },
+  { "mask_of_digits", of_digits },
   { "count_zeros", count_zeros },
   { "count_lowest", count_lowest },
   { NULL, NULL },

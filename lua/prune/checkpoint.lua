@@ -126,7 +126,7 @@ function checkpoint.write(path, net, o)
   if o.optimizer then
     texts[#texts + 1] = { "optimizer_settings", literal.write(describe_optimizer(o.optimizer, tensors), "the optimiser's state") }
   end
-  local steps = history.history(net)
+  local steps = history.packed(net)
   if #steps > 0 then texts[#texts + 1] = { "history", literal.write(steps, "the model's history") } end
   if o.progress ~= nil then texts[#texts + 1] = { "progress", literal.write(o.progress, "progress") } end
   local state, dense = o.optimizer ~= nil or o.partial, o.dense

@@ -513,7 +513,7 @@ end
 -- @return the plan
 function Plan:undo()
   if not self.applied then error("plan:undo: this plan was not applied", 2) end
-  local steps = history.history(self.net)
+  local steps = history.steps(self.net)
   if self.step and steps[#steps] ~= self.step then error("plan:undo: the model was pruned again since", 2) end
   check_fresh(self, "undo")
   if self.put_back then self.put_back() end

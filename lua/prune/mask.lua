@@ -142,12 +142,16 @@ local function each(where, what, level)
   return list
 end
 
---- Make masks permanent: masked entries become plain zeros, which training may move again.
+--- Make masks permanent: masked entries become plain zeros, which training may move again. Of a module it is noted in its history
+-- (prune.history), with one bit per entry of each mask, so that prune.replay can do the same; give the whole model for that.
 -- @param what a module, a parameter, or a list
 -- @return the argument
 -- @usage prune.mask.finalize(net)
 function mask.finalize(what)
-  for _, p in ipairs(each("finalize", what, 3)) do p:finalize_mask() end
+  local parameters = each("finalize", what, 3)
+  local note = Module.is_module(what) and require("prune.history").finalizing(what)
+  for _, p in ipairs(parameters) do p:finalize_mask() end
+  if note then note() end
   return what
 end
 

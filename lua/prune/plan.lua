@@ -226,6 +226,13 @@ Plan.__tostring = function(self) return self.text or text_of(self) end
 
 -- --- doing it -------------------------------------------------------------------------------------------------------
 
+-- What the history tells of a plan; of the data that layers were fitted on, only how many.
+local function about(self, o)
+  local fitted = o.reconstruct
+  return { criterion = self.criterion, asked = self.target and asked_text(self),
+    fold = o.fold or nil, reconstruct = fitted and { batches = fitted.batches, ridge = fitted.ridge, positions = fitted.positions } }
+end
+
 --- Remove the units, all or nothing. The step is noted in prune.history(net).
 -- @param[opt] options
 --   fold: true puts the constant that a removed channel gives without its weights, act(bias) or behind a batch norm act(beta), into the
@@ -250,8 +257,7 @@ function Plan:apply(given)
   if o.reconstruct ~= nil then o.reconstruct = require("prune.repair.reconstruct").read(o.reconstruct) end
   local repaired = (o.fold or o.reconstruct) and require("prune.repair.removal").prepare(self.graph, self.units, o)
   local text = text_of(self)
-  local removal, step = self.graph:remove_units(self.units, self.graph:state().replay, o.undo,
-    { criterion = self.criterion, asked = self.target and asked_text(self) })
+  local removal, step = self.graph:remove_units(self.units, self.graph:state().replay, o.undo, about(self, o))
   self.removal, self.step, self.text, self.applied = removal, step, text, true
   if repaired then
     self.repairs = repaired(removal and function(tensor, value) removal:write(tensor, value) end)
