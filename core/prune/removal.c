@@ -464,7 +464,7 @@ size_t pr_removal_bytes(const pr_removal *r) {
   size_t bytes = 0;
   for (int i = 0; i < r->n; i++) {
     const change *c = &r->changes[i];
-    bytes += bytes_of(c->value) + bytes_of(c->grad) + bytes_of(c->mask);
+    bytes += bytes_of(c->value) + bytes_of(c->grad) + bytes_of(c->mask) + bytes_of(c->dense_grad);
     for (int k = 0; k < c->n_slots; k++) bytes += bytes_of(c->slots[k]);
   }
   return bytes;

@@ -243,8 +243,7 @@ end
 --   they give what they gave in the whole model (least squares, He et al. 2017); ridge: penalty on the change of the weights, relative to
 --   the mean square of the inputs; positions: so many windows of each image, at random (all).
 --   plan.repairs and the printed plan tell what was done and what could not be;
---   undo: true (default) keeps what is there now, so that plan:undo() can put it back: the memory of all parameters that change, with gradients and
---   optimiser state, until the plan is collected; false keeps nothing
+--   undo: true (default) keeps what is there now, so that plan:undo() can put it back (which tells what that costs); false keeps nothing
 -- @return the plan
 -- @usage prune.structured(net, { 3, 32, 32 }, { ratio = 0.5 }):apply { fold = true, reconstruct = { data = train, batches = 8 } }
 function Plan:apply(given)
@@ -257,25 +256,43 @@ function Plan:apply(given)
   if o.reconstruct ~= nil then o.reconstruct = require("prune.repair.reconstruct").read(o.reconstruct) end
   local repaired = (o.fold or o.reconstruct) and require("prune.repair.removal").prepare(self.graph, self.units, o)
   local text = text_of(self)
-  local removal, step = self.graph:remove_units(self.units, self.graph:state().replay, o.undo, about(self, o))
+  local removal, step = self.graph:remove_units(self.units, self.graph:state().replay, o.undo or repaired, about(self, o))
   self.removal, self.step, self.text, self.applied = removal, step, text, true
   if repaired then
-    self.repairs = repaired(removal and function(tensor, value) removal:write(tensor, value) end)
-    for _, line in ipairs(self.repairs) do self.text = self.text .. "\n" .. line.text end
+    local ok, result = pcall(repaired, function(tensor, value) removal:write(tensor, value) end)
+    if not ok then
+      self:undo()
+      error(result, 0)
+    end
+    self.repairs = result
+    for _, line in ipairs(result) do self.text = self.text .. "\n" .. line.text end
   end
+  if not o.undo then self:release() end
   return self
 end
 
 --- Put back what plan:apply() removed, bit by bit: values, gradients, masks and optimiser state, in the same Parameters. The plan can be applied
--- again. Refused, with nothing changed, where the model was trained or pruned again since.
+-- again. Refused, with nothing changed, where the model was trained or pruned again since. It needs no memory and cannot fail half-way, because the
+-- whole tensors are kept from plan:apply() on: every parameter and buffer that became smaller or was repaired, as it was, with gradient, mask and
+-- optimiser state (plan.removal:bytes() of them). For as long as the plan lives a model that is trained with Adam thus takes up to four times its weights
+-- more. plan:release(), or plan:apply { undo = false }, lets go of them.
 -- @return the plan
 -- @usage plan:apply(); local after = trainer:evaluate(test).accuracy; plan:undo()
 function Plan:undo()
   if not self.applied then error("plan:undo: this plan was not applied", 2) end
-  if not self.removal then error("plan:undo: the plan was applied with undo = false, which keeps nothing", 2) end
+  if not self.removal then error("plan:undo: nothing was kept (plan:release(), or plan:apply with undo = false)", 2) end
   self.removal:undo()
   history.forget(self.net, self.step)
   self.applied, self.removal, self.step, self.text, self.repairs = false, nil, nil, nil, nil
+  return self
+end
+
+--- Let go of what plan:undo() would need.
+-- @return the plan
+-- @usage plan:apply(); trainer:fit(train, { epochs = 10 }); plan:release()
+function Plan:release()
+  if self.removal then self.removal:release() end
+  self.removal = nil
   return self
 end
 

@@ -185,8 +185,23 @@ T.test("undo goes back step by step, and only from where the removal led", funct
   local trained = snapshot(net)
   T.raises(function() first:undo() end, "has changed since the removal")
   unchanged(net, trained)
-  T.raises(function() prune.structured(net, shape, { ratio = 0.25 }):apply { undo = false } :undo() end, "keeps nothing")
+  T.raises(function() prune.structured(net, shape, { ratio = 0.25 }):apply { undo = false } :undo() end, "nothing was kept")
   T.raises(function() prune.structured(net, shape, { ratio = 0.25 }):apply { undu = false } end, "did you mean 'undo'")
+end)
+
+T.test("what undo needs is told, and let go of on request", function()
+  local net = small()
+  local whole = 0
+  for _, t in pairs(net:state_dict()) do whole = whole + 4 * t:numel() end
+  local made = prune.structured(net, shape, { ratio = 0.5 }):apply()
+  collectgarbage() -- of the views that state_dict gave
+  local kept, before = made.removal:bytes(), prune.memory().tensors
+  assert(kept > 0.9 * whole and kept <= whole, ("%d of %d"):format(kept, whole))
+  assert(rawequal(made:release(), made))
+  T.equal(before - prune.memory().tensors, kept)
+  T.raises(function() made:undo() end, "nothing was kept")
+  made:release()
+  T.equal(prune.structured(net, shape, { ratio = 0.5 }):apply({ undo = false, fold = true }).removal, nil)
 end)
 
 T.test("undo tells modules that keep numbers: groups of convolutions, heads of attention", function()
@@ -452,6 +467,33 @@ T.test("whichever allocation fails while a plan is made, applied and undone, the
     unchanged(net, before)
   end
   assert(failures > 50, failures)
+end)
+
+T.test("a repair that fails takes the removal back, also where nothing is kept for undo", function()
+  local net = lived_in():eval()
+  for norm in net:each "BatchNorm2d" do nn.init.uniform(norm.bias, 0.5, 1) end
+  local before = snapshot(net)
+  local repair = require "prune.repair.removal"
+  local prepare = repair.prepare
+  for _, undo in ipairs { true, false } do
+    repair.prepare = function(...)
+      local repaired = prepare(...)
+      return function(write)
+        local writes = 0
+        return repaired(function(tensor, value)
+          writes = writes + 1
+          if writes == 2 then core.fail_allocation(1, true) end
+          local ok, message = pcall(write, tensor, value)
+          core.fail_allocation(0)
+          if not ok then error(message, 0) end
+        end)
+      end
+    end
+    T.raises(function() prune.structured(net, shape, { ratio = 0.5 }):apply { fold = true, undo = undo } end, "memory")
+    unchanged(net, before)
+  end
+  repair.prepare = prepare
+  prune.structured(net, shape, { ratio = 0.5 }):apply { fold = true }
 end)
 
 T.done()
