@@ -111,9 +111,15 @@ end
 local RESOLUTION = 128
 
 -- The fewest units (to within 1 / RESOLUTION of all) without which the measured latency meets the target. Measurements jitter: what is
--- chosen has been measured to meet it.
+-- chosen has been measured to meet it, once.
 local function select_latency(where, traced, entries, how, o)
   local inputs, measure = o.inputs, o.measure
+  if o.now <= o.amount then
+    how.target, how.amount = "units", 0
+    local units, outcome = select(traced, entries, how)
+    outcome.latency = #units > 0 and latency.without(traced, units, inputs, measure) or o.now
+    return units, outcome
+  end
   local function try(count)
     how.target, how.amount = "units", count
     local units, outcome = select(traced, entries, how)
@@ -143,7 +149,7 @@ end
 -- @param traced a graph
 -- @param entries from grouping.collect, scored, with pools and limits
 -- @param o wanted (from target.read), base (costs at the start), way (share of the way), allocate (or nil), round_to, rounding; for latency
--- inputs and measure
+-- inputs, measure and now (what was measured of the graph as it is)
 -- @return list of unit numbers
 -- @return outcome: macs, params, bytes, units, and latency where it is the target
 function selection.choose(where, traced, entries, o)
@@ -157,7 +163,7 @@ function selection.choose(where, traced, entries, o)
   end
   if o.allocate then set_curves(entries, o.allocate) end
   if o.wanted.name == "latency" then
-    return select_latency(where, traced, entries, how, { amount = amount, inputs = o.inputs, measure = o.measure })
+    return select_latency(where, traced, entries, how, { amount = amount, inputs = o.inputs, measure = o.measure, now = o.now })
   end
   how.target, how.amount = o.wanted.name, amount
   return select(traced, entries, how)

@@ -125,7 +125,8 @@ local function make(net, shape, o, progress, way_of)
   grouping.set_pools(WHERE, net, traced, entries, o.scope)
   selection.set_limits(entries, o, progress.originals)
   local units, outcome = selection.choose(WHERE, traced, entries, { wanted = o.wanted, base = progress.base, way = way, allocate = o.allocate,
-    round_to = o.round_to, rounding = o.rounding, inputs = o.inputs, measure = o.measure or latency.measure })
+    round_to = o.round_to, rounding = o.rounding, inputs = o.inputs, measure = o.measure or latency.measure,
+    now = before.latency })
   return plans.new { graph = traced, net = net, entries = entries, units = units, before = before, base = progress.base, macs = outcome.macs,
     params = outcome.params, bytes = outcome.bytes, latency = outcome.latency, target = o.wanted.name,
     amount = target.at(o.wanted, progress.base, way), criterion = name_of(o.criterion) }
