@@ -142,19 +142,22 @@ static void push_arg(lua_State *L, const pr_arg_spec *spec) {
   if (spec->help) lua_pushstring(L, spec->help), lua_setfield(L, -2, "help");
 }
 
-/* describe(name): an operator's descriptor as a table, or nil. couples: it has a coupling rule. */
+/* describe(name): an operator's descriptor as a table, or nil. couples: it has a coupling rule; composed: it calls other operators and never
+ * stands in a graph; reads_values: its shape depends on values, so it cannot be traced. */
 static int describe(lua_State *L) {
   const char *name = luaL_checkstring(L, 1);
   for (int i = 0; i < pr_op_count; i++) {
     const pr_op *op = pr_op_list[i];
     if (strcmp(op->name, name) != 0) continue;
-    lua_createtable(L, 0, 7);
+    lua_createtable(L, 0, 9);
     lua_pushstring(L, op->name), lua_setfield(L, -2, "name");
     lua_pushstring(L, op->inputs), lua_setfield(L, -2, "inputs");
     lua_pushstring(L, op->outputs), lua_setfield(L, -2, "outputs");
     lua_pushstring(L, op->help), lua_setfield(L, -2, "help");
     lua_pushstring(L, op->examples), lua_setfield(L, -2, "examples");
     lua_pushboolean(L, op->couple != NULL), lua_setfield(L, -2, "couples");
+    lua_pushboolean(L, op->compose != NULL), lua_setfield(L, -2, "composed");
+    lua_pushboolean(L, op->flags & PR_OP_READS_VALUES), lua_setfield(L, -2, "reads_values");
     lua_newtable(L);
     for (int a = 0; a < PR_MAX_ARGS && op->args[a].name; a++) {
       push_arg(L, &op->args[a]);

@@ -4,6 +4,7 @@ local core = require "prune.core"
 local prune = require "prune"
 local network = require "network"
 local steps = require "steps"
+local watched = require "watched"
 require "steps_shape"(steps)
 require "steps_block"(steps)
 
@@ -202,11 +203,13 @@ end
 
 -- --- many of them ---------------------------------------------------------------------------------------------------
 
-function networks.tally() return { networks = 0, groups = 0, units = 0, removals = 0, applied = 0, own = 0, ran = {}, shrank = {} } end
+function networks.tally() return { networks = 0, groups = 0, units = 0, removals = 0, applied = 0, own = 0, ran = {}, shrank = {}, called = {} } end
 
 --- Check one network; nil when it is right, else a text that says what is wrong and shows the smallest network found.
 function networks.check(seed, number, length, tally)
+  watched.calls = {} -- what is tried and thrown away does not count
   local program, random = networks.program(seed, number, length)
+  watched.calls = tally.called
   local ok, message = pcall(network.check, program, random, tally)
   if ok then return nil end
   -- The same numbers again for every smaller network.
@@ -217,31 +220,54 @@ function networks.check(seed, number, length, tally)
   return ("network %d of seed %d: %s\n%s"):format(number, seed, message, network.text(program))
 end
 
--- Operators with a coupling rule of their own: those put together from others never stand in a graph.
-function networks.with_rules()
+-- Operators with a coupling rule.
+local function with_rules()
   local list = {}
   for name in next, core.ops do
-    local d = core.describe(name)
-    if d.couples and d.inputs ~= "" then list[#list + 1] = name end
+    if core.describe(name).couples then list[#list + 1] = name end
   end
   table.sort(list)
   return list
 end
 
+--- What of the operators that there are was covered: those that can stand in a graph must have stood in one that was checked; those that
+-- are put together from others, and those that make constants, must have been called.
+-- @return number covered, number known, list of the missing, list of those left out with the reason
+function networks.coverage(tally)
+  local covered, known, missing, left_out = 0, 0, {}, {}
+  for name in next, core.ops do
+    local d = core.describe(name)
+    local count = (d.composed or d.inputs == "") and tally.called[name] or tally.ran[name]
+    known = known + 1
+    if count then
+      covered = covered + 1
+    elseif d.reads_values then
+      left_out[#left_out + 1] = name .. " (its shape depends on values: graphs refuse it)"
+    else
+      missing[#missing + 1] = name
+    end
+  end
+  table.sort(missing)
+  table.sort(left_out)
+  return covered, known, missing, left_out
+end
+
+-- Returns whether every operator was covered that can be.
 local function report(tally)
   print(("%d networks, %d groups, %d units; %d removals compared, %d applied (%d through the module's own code)"):format(tally.networks,
     tally.groups, tally.units, tally.removals, tally.applied, tally.own))
-  local never, idle, lines = {}, {}, {}
-  for _, name in ipairs(networks.with_rules()) do
-    local ran, shrank = tally.ran[name] or 0, tally.shrank[name] or 0
-    lines[#lines + 1] = ("  %-30s %6d %6d"):format(name, ran, shrank)
-    if ran == 0 then never[#never + 1] = name elseif shrank == 0 then idle[#idle + 1] = name end
-  end
+  local idle = {}
   print(("  %-30s %6s %6s"):format("operator", "ran", "shrank"))
-  print(table.concat(lines, "\n"))
-  if #never > 0 then print("never ran: " .. table.concat(never, " ")) end
+  for _, name in ipairs(with_rules()) do
+    local ran, shrank = tally.ran[name] or 0, tally.shrank[name] or 0
+    print(("  %-30s %6d %6d"):format(name, ran, shrank))
+    if ran > 0 and shrank == 0 then idle[#idle + 1] = name end
+  end
   if #idle > 0 then print("never lost anything: " .. table.concat(idle, " ")) end
-  return #never == 0
+  local covered, known, missing, left_out = networks.coverage(tally)
+  print(("coverage: %d of %d operators; left out: %s; missing: %s"):format(covered, known, table.concat(left_out, ", "),
+    #missing > 0 and table.concat(missing, " ") or "none"))
+  return #missing == 0
 end
 
 if arg and arg[0] and arg[0]:find "fuzz/networks%.lua$" then
@@ -259,9 +285,9 @@ if arg and arg[0] and arg[0]:find "fuzz/networks%.lua$" then
       print(network.text((networks.program(opt.seed, number, opt.steps))) .. "\n")
     end
   end
-  report(tally)
+  local complete = report(tally)
   print(("%d failures, %.1f s"):format(failures, prune.clock() - start))
-  if failures > 0 then os.exit(1) end
+  if failures > 0 or (opt.networks >= 1000 and not complete) then os.exit(1) end
 end
 
 return networks

@@ -5,8 +5,7 @@
 -- step, whose function gets them in that order; g.parameter(shape) and g.buffer(tensor) make one (or take what another step has);
 -- g.other(test) is another value. A value: { number =, shape = (with the batch, 2), tensor = (example), whole = (whole numbers) }.
 local core = require "prune.core"
-local prune = require "prune"
-local F = prune.nn.functional
+local F = require "watched"
 
 local steps = {}
 
@@ -331,6 +330,61 @@ add("cosine similarity", 1, function(g, x)
   local other, axis = g.other(function(v) return same(v.shape, x.shape) end), g.axis(x)
   return other and #x.shape > 2 and { text = ("cosine_similarity along axis %d"):format(axis), from = { x, other },
     f = function(_, a, b) return F.cosine_similarity(a + 0.01, b, { dim = axis }) end }
+end)
+
+-- --- losses -------------------------------------------------------------------------------------------------------------
+
+-- What a loss gives for each entry; losses have no coupling rule, so they pin.
+local entry_losses = {
+  mse_loss = F.mse_loss, l1_loss = F.l1_loss, smooth_l1_loss = F.smooth_l1_loss,
+  binary_cross_entropy_with_logits = function(x, y, o) return F.binary_cross_entropy_with_logits(x, F.sigmoid(y), o) end,
+  kl_div = function(x, y, o) return F.kl_div(x, F.sigmoid(y), o) end,
+}
+local entry_loss_names = { "mse_loss", "l1_loss", "smooth_l1_loss", "binary_cross_entropy_with_logits", "kl_div" }
+
+add("loss of each entry", 1, function(g, x)
+  local other, name = g.other(function(v) return same(v.shape, x.shape) end), g.pick(entry_loss_names)
+  return other and { text = name .. " of each entry", from = { x, other },
+    f = function(_, a, b) return entry_losses[name](a, b, { reduction = "none" }) end }
+end)
+
+add("loss of each sample", 1, function(g, x)
+  local other, name = g.other(function(v) return same(v.shape, x.shape) end), g.pick { "cross_entropy", "nll_loss" }
+  return other and { text = name .. " of each sample, subtracted", from = { x, other }, f = function(_, a, b)
+    return a - F.unsqueeze(F[name](a, F.argmax(b, { dim = 2 }), { reduction = "none" }), { dim = 2 })
+  end }
+end)
+
+-- --- constants that the code makes ----------------------------------------------------------------------------------------
+
+-- Numbers of the last axis; the random ones count for nothing, since each run of the code would draw others.
+local made = {
+  arange = function(n) return F.arange { start = 0, stop = n } * 0.25 end,
+  linspace = function(n) return F.linspace { start = -1, stop = 1, steps = n } end,
+  ones = function(n) return F.ones { shape = { n } } end,
+  zeros = function(n) return F.zeros { shape = { n } } + 0.5 end,
+  full = function(n) return F.full { shape = { n }, value = 0.7 } end,
+  rand = function(n) return 0 * F.rand { shape = { n } } end,
+  randn = function(n) return 0 * F.randn { shape = { n } } end,
+  randint = function(n) return 0 * F.cast(F.randint { low = 0, high = 5, shape = { n } }, { dtype = "f32" }) end,
+  randperm = function(n) return 0 * F.cast(F.randperm { n = n }, { dtype = "f32" }) end,
+}
+local made_names = { "arange", "linspace", "ones", "zeros", "full", "rand", "randn", "randint", "randperm" }
+
+add("made constant", 2, function(g, x)
+  local n, name, product, of_input = x.shape[#x.shape], g.pick(made_names), g.chance(0.5), g.chance(0.5)
+  return { text = ("x %s %s of the last axis%s"):format(product and "*" or "+", name, of_input and ", as large as it is" or ""), from = { x },
+    f = function(_, a)
+      local y = F.cast(made[name](of_input and a:size(-1) or n), { dtype = "f64" })
+      if product then return a * (y + 1) end
+      return a + y
+    end }
+end)
+
+add("identity matrix", 1, function(g, x)
+  local n, of_input = x.shape[#x.shape], g.chance(0.5)
+  return { text = "x times the identity matrix", from = { x },
+    f = function(_, a) return F.matmul(a, F.cast(F.eye { rows = of_input and a:size(-1) or n }, { dtype = "f64" })) end }
 end)
 
 return steps

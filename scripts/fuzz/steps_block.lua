@@ -1,6 +1,7 @@
 -- steps_block.lua - steps that put several operators together: gates, attention in its forms, weights that are computed, reuse.
 local prune = require "prune"
-local nn, F = prune.nn, prune.nn.functional
+local F = require "watched"
+local nn = prune.nn
 
 return function(steps)
   local add, divisors, widths = steps.add, steps.divisors, steps.widths

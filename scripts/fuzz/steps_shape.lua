@@ -1,7 +1,6 @@
 -- steps_shape.lua - steps that move, cut, join and copy positions.
 local core = require "prune.core"
-local prune = require "prune"
-local F = prune.nn.functional
+local F = require "watched"
 
 return function(steps)
   local add, divisors = steps.add, steps.divisors

@@ -16,6 +16,8 @@ T.test("a hundred random networks: pruned equals ablated, outputs and gradients,
   local shrank = 0
   for _ in pairs(tally.shrank) do shrank = shrank + 1 end
   assert(shrank > 50, "too few operators lost something: " .. shrank)
+  local covered, known, missing, left_out = networks.coverage(tally)
+  assert(covered > 0.85 * known and #left_out == 2, "missing: " .. table.concat(missing, " "))
 end)
 
 T.test("a seed and a number make the same network", function()
