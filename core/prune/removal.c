@@ -247,7 +247,7 @@ static pr_status run_replay(const pr_pruning *pruning, const pr_graph *next, pr_
 
 /* --- all together ------------------------------------------------------------------------------------------------------------ */
 
-static pr_status check_floors(pr_pruning *pruning, const unsigned char *dead) {
+pr_status prP_check_floors(pr_pruning *pruning, const unsigned char *dead) {
   for (int v = 0; v < pruning->graph->n_values; v++) {
     const prC_value *value = &pruning->values[v];
     for (int d = 0; d < value->dim; d++) {
@@ -319,7 +319,7 @@ static uint64_t version_of(const pr_tensor *t) { return t && t->storage ? t->sto
 
 static pr_status remove_dead(pr_removal *r, const unsigned char *dead, pr_replay replay, void *ctx) {
   pr_pruning *pruning = r->pruning;
-  PR_TRY(check_floors(pruning, dead));
+  PR_TRY(prP_check_floors(pruning, dead));
   PR_TRY(make_changes(pruning, dead, r->changes, &r->n));
   pr_graph *next = r->graph = pr_graph_clone(pruning->graph, false);
   if (!next) return PR_ERR_MEMORY;

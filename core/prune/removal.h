@@ -36,4 +36,7 @@ pr_status pr_removal_undo(pr_removal *removal, pr_replay replay, void *ctx);
 size_t pr_removal_bytes(const pr_removal *removal); /* that it keeps from being freed */
 void pr_removal_free(pr_removal *removal);
 
+/* Refuses to leave nothing of an axis; dead: [elements of the algebra]. */
+pr_status prP_check_floors(pr_pruning *pruning, const unsigned char *dead);
+
 #endif

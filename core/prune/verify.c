@@ -303,6 +303,9 @@ static pr_status ablated_outcome(const pr_graph *graph, pr_dtype dtype, const in
   }
   if (!status) {
     prC_units_dead(&pruning->units, dead_unit, dead);
+    status = prP_check_floors(pruning, dead);
+  }
+  if (!status) {
     ablation a = { .pruning = pruning, .dead = dead };
     status = run_ablated(&a, inputs, gradients, o);
   }

@@ -142,8 +142,9 @@ static void push_arg(lua_State *L, const pr_arg_spec *spec) {
   if (spec->help) lua_pushstring(L, spec->help), lua_setfield(L, -2, "help");
 }
 
-/* describe(name): an operator's descriptor as a table, or nil. couples: it has a coupling rule; composed: it calls other operators and never
- * stands in a graph; reads_values: its shape depends on values, so it cannot be traced. */
+/* describe(name): an operator's descriptor as a table, or nil. couples: it has a coupling rule; composed: it
+ * calls other operators and never stands in a graph; reads_values: its shape depends on values, so it cannot
+ * be traced. */
 static int describe(lua_State *L) {
   const char *name = luaL_checkstring(L, 1);
   for (int i = 0; i < pr_op_count; i++) {

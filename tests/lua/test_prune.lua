@@ -247,6 +247,21 @@ T.test("nothing left of an axis is refused", function()
   same_state(net, before)
 end)
 
+T.test("a check of units that would leave nothing says so, and not what an operator makes of no channels", function()
+  local Tail = nn.module("Tail", function(self)
+    self.conv, self.norm, self.fc = nn.Conv2d(2, 4, 3), nn.GroupNorm(2, 2), nn.Linear(2, 3)
+  end)
+  function Tail:forward(x)
+    local _, tail = F.split(self.conv(x), { sizes = { 2, 2 }, dim = 2 })
+    return self.fc(self.norm(tail):mean { 3, 4 })
+  end
+  local net = Tail()
+  local graph = prune.graph(net, { 2, 5, 4 })
+  local units = graph:group(net.conv.weight, 1, { 3, 4 }):units()
+  T.raises(function() require("prune.core").verify(graph, units, { prune.randn { 3, 2, 5, 4 } }, "f64", true) end,
+    "nothing would be left of axis")
+end)
+
 T.test("inputs and outputs of the model are pinned, and the reason is told", function()
   local net = prune.models.cnn { classes = 3, channels = 2, width = 2 }
   local graph = prune.graph(net, { 2, 8, 8 })
