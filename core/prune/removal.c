@@ -190,13 +190,47 @@ static pr_status same_args(const pr_graph_node *want, const pr_graph_node *got) 
   return PR_OK;
 }
 
-static bool same_positions(const pr_tensor *a, const pr_tensor *b) {
+static bool same_numbers(const pr_tensor *a, const pr_tensor *b) {
   int64_t n = pr_numel(a);
   prT_walk v, w;
   prT_walk_start(&v, a), prT_walk_start(&w, b);
-  for (int64_t i = 0; i < n; i++, prT_walk_next(&v), prT_walk_next(&w))
-    if (prT_get(a, v.position) != prT_get(b, w.position)) return false;
+  for (int64_t i = 0; i < n; i++, prT_walk_next(&v), prT_walk_next(&w)) {
+    double x = prT_get(a, v.position), y = prT_get(b, w.position);
+    if (x != y && (x == x || y == y)) return false; /* nan is nan */
+  }
   return true;
+}
+
+static const pr_graph_node *reader_of(const pr_graph *graph, int value) {
+  for (int n = 0; n < graph->n_nodes; n++)
+    for (int i = 0; i < graph->nodes[n].n_in; i++)
+      if (graph->nodes[n].in[i] == value) return &graph->nodes[n];
+  return NULL;
+}
+
+/* A constant of the code that lost entries must be the same code's constant: a table of which other sizes
+ * make other entries is not. */
+static pr_status same_constant(const pr_pruning *pruning, const pr_graph *want, const pr_graph *got, int v) {
+  const pr_graph_value *x = &want->values[v], *y = &got->values[v], *before = &pruning->graph->values[v];
+  bool positions = pruning->values[v].has_positions;
+  bool shrunk = memcmp(x->shape, before->shape, (size_t)x->dim * sizeof *x->shape) != 0;
+  if (x->kind != PR_VALUE_CONSTANT || (!positions && !shrunk)) return PR_OK;
+  if (!x->tensor->storage || !y->tensor->storage || same_numbers(x->tensor, y->tensor)) return PR_OK;
+  if (positions)
+    return pr_fail(
+        PR_ERR_STATE,
+        "after the removal positions that a list of indices in the model's code names are others; index "
+        "by a layer of the model, or prune the graph itself (graph:module())");
+  char shape[PR_SHAPE_TEXT];
+  const pr_graph_node *reader = reader_of(want, v);
+  return pr_fail(PR_ERR_STATE,
+                 "%s at '%s' (%s): its table of shape %s has other numbers when the model's code makes it "
+                 "for the size after the "
+                 "removal than what is left of the larger one; keep it in the model (register_buffer), or "
+                 "prune the graph itself "
+                 "(graph:module())",
+                 reader ? reader->op->name : "an output", reader ? reader->path : "",
+                 reader ? reader->type : "", prT_sizes_text(x->dim, x->shape, shape));
 }
 
 static pr_status same_graph(const pr_pruning *pruning, const pr_graph *want, const pr_graph *got) {
@@ -224,12 +258,7 @@ static pr_status same_graph(const pr_pruning *pruning, const pr_graph *want, con
       return pr_fail(PR_ERR_STATE, "after the removal %s should have shape %s, but the model's code gives %s",
                      prG_value_name(want, v), prT_sizes_text(x->dim, x->shape, a),
                      prT_sizes_text(y->dim, y->shape, b));
-    if (x->kind == PR_VALUE_CONSTANT && pruning->values[v].has_positions &&
-        !same_positions(x->tensor, y->tensor))
-      return pr_fail(
-          PR_ERR_STATE,
-          "after the removal positions that a list of indices in the model's code names are others; index "
-          "by a layer of the model, or prune the graph itself (graph:module())");
+    PR_TRY(same_constant(pruning, want, got, v));
   }
   return PR_OK;
 }

@@ -211,6 +211,24 @@ T.test("a size written into forward is found by the replay and nothing has chang
   assert(group.size == 1 and graph:group(net.first.weight, 1, { 3 }).size == 1, "the graph still serves")
 end)
 
+T.test("a table that the code makes for the size it finds is found by the replay, unless what is left of it is the same", function()
+  local core = require "prune.core"
+  local Scaled = nn.module("Scaled", function(self, table_of)
+    self.a, self.b, self._table_of = nn.Linear(5, 6), nn.Linear(6, 2), table_of
+  end)
+  function Scaled:forward(x)
+    local y = self.a(x)
+    return self.b(y * self._table_of(y:size(2)))
+  end
+  local net = Scaled(function(n) return core.ops.linspace { start = -1, stop = 1, steps = n } end)
+  local before = snapshot(net)
+  T.raises(function() prune.structured(net, { 5 }, { ratio = 0.5 }):apply() end, "mul at '' %(Scaled%): its table of shape %[3%]")
+  same_state(net, before)
+  local even = Scaled(function(n) return 0.5 * prune.ones { n } end)
+  prune.structured(even, { 5 }, { ratio = 0.5 }):apply()
+  T.equal(even.a.weight:size(1), 3)
+end)
+
 T.test("gradients, masks and optimiser state follow a removal, bit for bit", function()
   prune.seed(1)
   local net = prune.models.cnn { classes = 3, channels = 2, width = 4 }
