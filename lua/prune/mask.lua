@@ -102,7 +102,7 @@ local methods = { l1 = "lowest", random = "random" }
 function mask.global_unstructured(parameters, given)
   local list = common.parameters("global_unstructured", parameters)
   local o = options.check("prune.mask.global_unstructured", given, { method = "l1", amount = none, sparsity = none, scores = none })
-  common.word("global_unstructured", "method", o.method, { "l1", "random" })
+  common.choice("global_unstructured", "method", o.method, { "l1", "random" })
   local scores = common.scores("global_unstructured", list, parameters, o.scores)
   core.mask_unstructured(list, scores, methods[o.method], common.amount("global_unstructured", o))
   return parameters

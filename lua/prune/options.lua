@@ -1,5 +1,8 @@
--- options.lua - checking of option tables: unknown names are errors with the nearest spelling.
+-- options.lua - checking of options: unknown names are errors with the nearest spelling, values of another type or range say what they may be. An
+-- error has the line of the innermost code outside of prunelua.
 local core = require "prune.core"
+
+local function fail(where, text, ...) core.fail(where .. ": " .. text:format(...)) end
 
 --- Fill in defaults and refuse what is not known.
 -- @param where the caller's name, for the message
@@ -14,29 +17,37 @@ local function check(where, given, defaults)
     if value ~= none then result[name] = value end
   end
   if given == nil then return result end
-  if type(given) ~= "table" then error(("%s: options are a table, got %s"):format(where, type(given)), 3) end
+  if type(given) ~= "table" then fail(where, "options are a table, got %s", type(given)) end
   for name, value in pairs(given) do
     if defaults[name] == nil then
       local names = {}
       for known in pairs(defaults) do names[#names + 1] = known end
       table.sort(names)
       local near = core.nearest(tostring(name), names)
-      error(("%s: there is no option '%s'%s"):format(where, tostring(name),
-        near and ("; did you mean '" .. near .. "'?") or " (there are: " .. table.concat(names, ", ") .. ")"), 3)
+      fail(where, "there is no option '%s'%s", tostring(name),
+        near and ("; did you mean '" .. near .. "'?") or " (there are: " .. table.concat(names, ", ") .. ")")
     end
     result[name] = value
   end
   return result
 end
 
+--- Raise unless an option is an integer within bounds.
+-- @param where the caller's name, for the message
+-- @param name the option
+-- @param value its value
+-- @param low the least that is allowed
+-- @param[opt] high the most
+local function integer(where, name, value, low, high)
+  if math.type(value) == "integer" and value >= low and value <= (high or math.maxinteger) then return end
+  fail(where, "%s must be an integer of at least %d%s, got %s", name, low, high and (" and at most %d"):format(high) or "", tostring(value))
+end
+
 --- Raise unless a size or count is an integer of at least 1.
 -- @param where the caller's name, for the message
 -- @param name what the number is
 -- @param value the number
-local function count(where, name, value)
-  if math.type(value) == "integer" and value >= 1 then return end
-  error(("%s: %s must be an integer of at least 1, got %s"):format(where, name, tostring(value)), 4)
-end
+local function count(where, name, value) integer(where, name, value, 1) end
 
 --- Call f(...) and return its results. An error of the library that names no place gets that of the line that called the function which calls
 -- this one (not as a tail call).
@@ -57,7 +68,7 @@ end
 -- @param low, high the bounds, both allowed
 local function number(where, name, value, low, high)
   if type(value) == "number" and value >= low and value <= high then return end
-  error(("%s: %s must be a number in %g..%g, got %s"):format(where, name, low, high, tostring(value)), 4)
+  fail(where, "%s must be a number in %g..%g, got %s", name, low, high, tostring(value))
 end
 
 --- Raise unless an option is one of some values.
@@ -72,8 +83,8 @@ local function choice(where, name, value, words)
   local shown = {}
   for i, word in ipairs(words) do shown[i] = tostring(word) end
   local near = type(value) == "string" and core.nearest(value, shown)
-  error(("%s: %s is one of '%s', got %s%s"):format(where, name, table.concat(shown, "', '"), tostring(value),
-    near and ("; did you mean '" .. near .. "'?") or ""), 4)
+  fail(where, "%s is one of '%s', got %s%s", name, table.concat(shown, "', '"), tostring(value),
+    near and ("; did you mean '" .. near .. "'?") or "")
 end
 
-return { call = call, check = check, choice = choice, count = count, none = none, number = number }
+return { call = call, check = check, choice = choice, count = count, integer = integer, none = none, number = number }

@@ -25,23 +25,8 @@ local known = {
 
 local function fail(...) error(WHERE .. ": " .. (...):format(select(2, ...)), 0) end
 
-local function check_count(name, value)
-  if value ~= nil and not (math.type(value) == "integer" and value >= 1) then
-    fail("%s must be an integer of at least 1, got %s", name, tostring(value))
-  end
-end
-
 local function check_function(name, value)
   if value ~= nil and not util.is_callable(value) then fail("%s must be a function, got %s", name, type(value)) end
-end
-
-local roundings = { "down", "nearest", "up" }
-
-local function check_rounding(o)
-  check_count("round_to", o.round_to)
-  if o.rounding == "down" or o.rounding == "nearest" or o.rounding == "up" then return end
-  local near = core.nearest(tostring(o.rounding), roundings)
-  fail('rounding is "down", "up" or "nearest", got %s%s', tostring(o.rounding), near and ("; did you mean '" .. near .. "'?") or "")
 end
 
 -- A table by name and ratios of kinds say how much goes of some groups; the others lose nothing unless a target says so.
@@ -73,13 +58,11 @@ local function read(given)
   check_function("criterion", o.criterion)
   check_function("loss", o.loss)
   check_function("measure", o.measure)
-  check_rounding(o)
-  check_count("min_units", o.min_units)
-  check_count("steps", o.steps)
-  check_count("batches", o.batches)
-  if o.max_ratio ~= nil and not (type(o.max_ratio) == "number" and o.max_ratio >= 0 and o.max_ratio <= 1) then
-    fail("max_ratio must be a number in 0..1, got %s", tostring(o.max_ratio))
+  options.choice(WHERE, "rounding", o.rounding, { "down", "up", "nearest" })
+  for _, name in ipairs { "round_to", "min_units", "steps", "batches" } do
+    if o[name] ~= nil then options.count(WHERE, name, o[name]) end
   end
+  if o.max_ratio ~= nil then options.number(WHERE, "max_ratio", o.max_ratio, 0, 1) end
   if o.schedule ~= nil and o.steps == nil then fail "a schedule needs steps: how often the model is pruned" end
   o.wanted = read_target(o)
   o.allocate = read_allocation(o)

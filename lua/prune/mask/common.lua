@@ -1,11 +1,17 @@
 -- common.lua - what the makers of masks share: reading their arguments, and changing all parameters or none.
 local core = require "prune.core"
 local Module = require "prune.nn.module"
+local options = require "prune.options"
 
 local common = {}
 
 local function fail(where, text, ...) core.fail(("prune.mask.%s: " .. text):format(where, ...)) end
 common.fail = fail
+
+-- The checks of prune.options, with the names of this module's functions.
+for _, check in ipairs { "choice", "integer", "number" } do
+  common[check] = function(where, ...) options[check]("prune.mask." .. where, ...) end
+end
 
 -- --- arguments ------------------------------------------------------------------------------------------------------
 
@@ -56,29 +62,6 @@ function common.scores(where, parameters, what, scores)
     if not core.is_tensor(one) then fail(where, "scores %d must be a tensor, got %s", i, type(one)) end
   end
   return scores
-end
-
---- A word out of a list, with the nearest spelling where it is another.
-function common.word(where, name, value, words)
-  for _, word in ipairs(words) do
-    if word == value then return value end
-  end
-  local near = core.nearest(tostring(value), words)
-  fail(where, "%s is %s, got %s%s", name, '"' .. table.concat(words, '" or "') .. '"', tostring(value),
-    near and ("; did you mean '" .. near .. "'?") or "")
-end
-
---- An integer in a range.
-function common.integer(where, name, value, low, high)
-  if math.type(value) == "integer" and value >= low and value <= (high or math.maxinteger) then return value end
-  fail(where, "%s must be an integer of at least %d%s, got %s", name, low, high and (" and at most %d"):format(high) or "",
-    tostring(value))
-end
-
---- A number in a range.
-function common.number(where, name, value, low, high)
-  if type(value) == "number" and value >= low and value <= high then return value end
-  fail(where, "%s must be a number in %g..%g, got %s", name, low, high, tostring(value))
 end
 
 --- The option nm = { n, m } as two numbers, or the option sparsity as a share; exactly one is given.

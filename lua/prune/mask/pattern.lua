@@ -50,9 +50,9 @@ local function mask_blocks(where, what, o, extents, matrix)
   local parameters = common.parameters(where, what)
   local scores = common.scores(where, parameters, what, o.scores)
   local name, value = common.amount(where, o)
-  common.word(where, "pool", o.pool, { "mean", "max", "rms" })
-  common.word(where, "method", o.method, { "l1", "random" })
-  common.word(where, "scope", o.scope, { "local", "global" })
+  common.choice(where, "pool", o.pool, { "mean", "max", "rms" })
+  common.choice(where, "method", o.method, { "l1", "random" })
+  common.choice(where, "scope", o.scope, { "local", "global" })
   local function run(list, own) core.mask_blocks(list, own, methods[o.method], name, value, o.pool, matrix, extents) end
   if o.scope == "global" then
     run(parameters, scores)

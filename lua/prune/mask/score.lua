@@ -108,7 +108,7 @@ local function scorer(where, net, o)
       return scores
     end
   end
-  common.word(where, "criterion", criterion, names_of(criteria))
+  common.choice(where, "criterion", criterion, names_of(criteria))
   if wants_data[criterion] then
     if o.data == nil then common.fail(where, "criterion %s needs data", criterion) end
     c.data = layerwise._collect(where, o.data, o.batches)
@@ -185,7 +185,8 @@ function score.unstructured(net, given)
   if o.sparsity == nil then common.fail(where, "say how much: sparsity (share of zeros afterwards)") end
   common.number(where, "sparsity", o.sparsity, 0, 1)
   common.number(where, "max_sparsity", o.max_sparsity, 0, 1)
-  local iterations = common.integer(where, "iterations", o.iterations or (o.criterion == "synflow" and 100 or 1), 1)
+  local iterations = o.iterations or (o.criterion == "synflow" and 100 or 1)
+  common.integer(where, "iterations", iterations, 1)
   local layers, parameters = layerwise._weights_of(where, net, o), {}
   for i, layer in ipairs(layers) do
     layer.cap = o.max_sparsity
