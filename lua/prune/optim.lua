@@ -125,6 +125,7 @@ end
 --- Set every group's rate to its initial rate times a factor: what learning-rate schedules do.
 -- @param factor number
 function Optimizer:set_lr_factor(factor)
+  if type(factor) ~= "number" then error("set_lr_factor: the factor must be a number, got " .. type(factor), 2) end
   for _, group in ipairs(self.groups) do group.options.lr = group.base_lr * factor end
 end
 

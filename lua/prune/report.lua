@@ -4,6 +4,7 @@ local graph = require "prune.graph"
 local latency = require "prune.latency"
 local picture = require "prune.picture"
 local util = require "prune.util"
+local Module = require "prune.nn.module"
 
 local Report = {}
 Report.__index = Report
@@ -35,6 +36,7 @@ end
 -- @return the row
 function Report:add(name, net, extra)
   if type(name) ~= "string" then error("report:add: the name must be a string, got " .. type(name), 2) end
+  if not Module.is_module(net) then error("report:add: the second argument must be a module, got " .. type(net), 2) end
   local was_training = net.training
   net:eval()
   local profile = graph.profile(net, self.shape)

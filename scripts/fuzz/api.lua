@@ -1,18 +1,18 @@
 -- api.lua - random calls into the whole Lua API: wrong types and shapes, closed handles, huge and negative numbers, nan, cyclic
 -- tables, functions that raise. Whatever happens, the program must not crash, hang or corrupt memory; errors are what is hoped for.
 --
---   prunelua scripts/fuzz/api.lua [--calls 5000] [--seed 1] [--seconds 1] [--only NAME] [--trace] [--strict]
+--   prunelua scripts/fuzz/api.lua [--calls 5000] [--seed 1] [--seconds 1] [--only NAME] [--trace] [--errors] [--strict]
 --
 -- Every public function reachable from `require "prune"` is called, and every method and metamethod of the tensors, modules, graphs,
 -- optimisers and other objects that those calls give back: they join the pool that later arguments are drawn from. The same seed makes
--- the same calls. A quarter of the calls make sense: options of pruning with values that belong there, of which one or two may be spoilt,
--- so that what lies behind the checks is reached too. --trace prints each call before it is made, so the last line names the one that crashed; --only keeps to
--- functions whose path contains NAME. Errors that speak of Lua's own mishaps ("attempt to index a nil value") instead of the caller's
--- mistake are listed at the end; with --strict they fail the run.
+-- the same calls. A quarter of the calls make sense (sensible.lua), of which one or two arguments may be spoilt, so that what lies behind
+-- the checks is reached too. --trace prints each call before it is made, so the last line names the one that crashed; --errors prints what
+-- each raised; --only keeps to functions whose path contains NAME. Errors that speak of Lua's own mishaps ("attempt to index a nil value")
+-- instead of the caller's mistake are listed at the end; with --strict they fail the run.
 --
 -- scripts/fuzz/run runs this under the sanitizers in a scratch folder. Sizes are bounded by what the generator draws and by the
 -- allocation limit of AddressSanitizer that run sets.
-local option = { calls = 5000, seed = 1, only = "", trace = false, strict = false, seconds = 1 }
+local option = { calls = 5000, seed = 1, only = "", trace = false, errors = false, strict = false, seconds = 1 }
 do
   local i = 1
   while arg[i] do
@@ -33,6 +33,7 @@ local random = math.random
 local function chance(percent) return random(100) <= percent end
 local function pick(list) return list[random(#list)] end
 
+package.path = (arg[0] or ""):gsub("[^/]*$", "") .. "?.lua;" .. package.path
 local real_exit, real_print, clock = os.exit, print, os.clock
 local prune = require "prune"
 
@@ -282,121 +283,8 @@ end
 
 -- --- calls that make sense --------------------------------------------------------------------------------------------
 
-local image = { 1, 8, 8 }
-
-local function small_net()
-  local nn = prune.nn
-  return pick {
-    function() return prune.models.cnn { channels = 1, width = 4 } end,
-    function() return prune.models.resnet20 { classes = 10, channels = 1 } end,
-    function()
-      return nn.Sequential(nn.Conv2d(1, 4, 3, { padding = 1 }), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 8, 3, { groups = 2 }), nn.ReLU(),
-        nn.Flatten(), nn.Linear(288, 6), nn.ReLU(), nn.Linear(6, 10))
-    end,
-  }()
-end
-
-local kept_net
-local function net()
-  if not kept_net or chance(20) then kept_net = small_net() end
-  return chance(90) and kept_net or pick(pool)
-end
-
-local function data() return prune.data.load("", { batch = 8, limit = 16 }) end
-local function share() return pick { 0, 0.1, 0.25, 0.5, 0.75, 0.9, 1 } end
-local function criterion() return prune.criterion[pick { "magnitude", "taylor", "fpgm", "lamp", "random", "activation", "apoz", "wanda",
-  "hrank", "chip", "obd", "snip", "grasp", "synflow", "group_fisher", "eigendamage", "movement", "bn_scale" }]() end
-local function layer_names() return pick { "conv1", "^conv", "fc", "0", ".*", "no layer", "weight$" } end
-local function sometimes(f) return function() return chance(25) and f() or nil end end
-
--- Values by option name, each there or not.
-local function some_of(makers_of)
-  local list = {}
-  for _, name in ipairs(sorted_keys(makers_of)) do
-    if chance(40) then list[name] = makers_of[name]() end
-  end
-  return list
-end
-
-local structured_options = {
-  criterion = criterion, data = data, batches = function() return random(2) end, ratio = sometimes(share), macs = sometimes(share),
-  params = sometimes(share), bytes = sometimes(share), scope = function() return pick { "local", "global", "isomorphic" } end,
-  allocation = function() return pick { "uniform", "erk", "owl", "global", { ["^conv"] = 0.5 } } end, max_ratio = share,
-  min_units = function() return random(3) end, round_to = function() return random(4) end,
-  rounding = function() return pick { "up", "down", "nearest" } end, ignore = function() return { layer_names() } end,
-  heads = sometimes(share), kinds = function() return { "channel" } end, steps = sometimes(function() return random(3) end),
-  schedule = sometimes(function() return pick { "linear", "cubic", "exponential", { 0.5, 1 } } end),
-}
-local zero_options = {
-  sparsity = share, nm = sometimes(function() return { 1, 2 } end), allocation = function() return pick { "uniform", "erk", "owl" } end,
-  layers = sometimes(layer_names), ignore = sometimes(layer_names), batches = function() return 1 end,
-}
-
-local function trained(options_of)
-  return function()
-    local model = net()
-    return model, data(), options_of and some_of(options_of) or nil
-  end
-end
-
-local function weight()
-  local list = net():weights()
-  return list[random(#list)]
-end
-
-local sensible = {
-  ["prune.structured"] = function() return net(), image, some_of(structured_options) end,
-  ["prune.depth"] = function()
-    return net(), image, some_of { blocks = function() return random(0, 3) end, ratio = sometimes(share), data = data,
-      criterion = function() return pick { "similarity", "loss", "taylor", "magnitude" } end, by = function() return "module" end }
-  end,
-  ["prune.sensitivity"] = function() return net(), image, { data = data(), batches = 1, ratios = { share(), share() } } end,
-  ["prune.repair.batch_norm"] = trained { batches = function() return random(2) end },
-  ["prune.mask.wanda"] = trained(zero_options), ["prune.mask.sparsegpt"] = trained(zero_options), ["prune.mask.obs"] = trained(zero_options),
-  ["prune.mask.unstructured"] = function()
-    return net(), some_of { criterion = function() return pick { "magnitude", "snip", "taylor", "synflow", "grasp", "movement", "random" } end,
-      data = data, sparsity = share, shape = function() return image end, scope = function() return "local" end }
-  end,
-  ["prune.mask.nm"] = function() return weight(), { n = random(0, 4), m = random(4), dim = random(2) } end,
-  ["prune.mask.block"] = function() return weight(), { size = { random(4), random(4) }, sparsity = share() } end,
-  ["prune.mask.kernel"] = function() return weight(), { sparsity = share() } end,
-  ["prune.mask.row"] = function() return net():weights(), { sparsity = share(), scope = "global" } end,
-  ["prune.mask.column"] = function() return weight(), { sparsity = share(), pool = pick { "rms", "mean", "max" } } end,
-  ["prune.mask.finalize"] = function() return net() end,
-  ["prune.sparse.rigl"] = function() return { sparsity = share(), every = random(3), last = random(9), fraction = share() } end,
-  ["prune.sparse.set"] = function() return { sparsity = share(), every = random(3), last = random(9) } end,
-  ["prune.sparse.gradual_magnitude"] = function() return { schedule = { "cubic", to = share(), first = random(3), last = random(3, 9) } } end,
-  ["prune.sparse.soft_filters"] = function() return { ratio = share() } end,
-  ["prune.sparse.movement"] = function() return { schedule = { "linear", to = share(), last = random(9) } } end,
-  ["prune.lottery.ticket"] = function() return net() end,
-  ["prune.history"] = function() return net() end,
-  ["prune.replay"] = function() return small_net(), image, prune.history(net()) end,
-  ["prune.verify"] = function() return net(), prune.structured(kept_net, image, { ratio = share() }) end,
-  ["prune.graph"] = function() return net(), image end,
-  ["prune.profile"] = function() return net(), image end,
-  ["prune.save"] = function() return "fuzz.h5", net(), { shape = image } end,
-  ["prune.load"] = function() return "fuzz.h5" end,
-  ["prune.recipe"] = function()
-    local sgd = { "SGD", lr = 0.01 }
-    return { data = { "", batch = 8, limit = 16 }, model = { "resnet20" }, stages = {
-      { "train", epochs = random(0, 1), optimizer = sgd, snapshot = random(0, 2) }, { "prune", macs = share(), scope = "global" },
-      { "depth", blocks = random(0, 3) }, { "batch_norm", batches = 1 }, { "mask", sparsity = share() },
-      { "tune", epochs = 1, optimizer = sgd, sparsity = { "set", sparsity = share(), last = 2 }, distill = { teacher = "train" } },
-      { "rewind", to = "train" },
-    } }, { quiet = true }
-  end,
-  ["prune.nn.Function"] = function()
-    return { name = "f" .. random(3), couple = chance(50) and "elementwise" or nil, forward = pick(functions_to_pass), backward = pick(functions_to_pass) }
-  end,
-  ["prune.Trainer"] = function()
-    local model = net()
-    return model, { optimizer = prune.optim.SGD(model, { lr = 0.01 }), quiet = true, distill = chance(30) and { teacher = small_net() } or nil,
-      regularizer = chance(50) and prune.regularizer[pick { "bn_scale", "group_lasso", "group_norm", "growing_reg", "group_variance", "hoyer",
-        "group_hoyer" }] { strength = 1e-3 } or nil,
-      sparsity = chance(30) and prune.sparse.rigl { sparsity = 0.5, every = 1, last = 2 } or nil }
-  end,
-  ["Trainer:fit"] = function(object) return object, data(), { epochs = 1 } end,
-}
+local sensible = require "sensible" { prune = prune, random = random, chance = chance, pick = pick, pool = function() return pool end,
+  sorted_keys = sorted_keys, argument = function() return argument() end, functions = functions_to_pass }
 
 local sensible_paths = {}
 for _, path in ipairs(sorted_keys(sensible)) do
@@ -435,6 +323,7 @@ local function sensible_call()
     if not object then path = "prune.Trainer" end
     f = object and object.fit
   end
+  if path:find "^scenario" then return path, sensible[path], table.pack() end
   if not f then
     f = prune
     for word in path:sub(#"prune." + 1):gmatch "[^.]+" do f = f[word] end
@@ -491,6 +380,7 @@ local function note_error(path, reason)
     local ok, shown = pcall(tostring, reason)
     text = ok and shown or "an error that cannot be shown"
   end
+  if option.errors then io.stderr:write(path, ": ", text:match "[^\n]*", "\n") end
   local mishap = text:match "attempt to [^\n]*" or text:match "bad argument #%d+ to '[^\n]*for [^\n]*" or text:match "stack overflow"
   if mishap and not text:find("api.lua", 1, true) then
     mishaps[#mishaps + 1] = path .. ": " .. text:match "[^\n]*"

@@ -139,6 +139,7 @@ end)
 T.test("options out of range and unknown names are refused", function()
   local p = { nn.Parameter(prune.ones { 2 }) }
   T.raises(function() prune.optim.SGD(p, { lr = -1 }) end, "lr must be in")
+  T.raises(function() prune.optim.SGD(p, { lr = 1 }):set_lr_factor {} end, "factor must be a number, got table")
   T.raises(function() prune.optim.SGD(p, { momentom = 0.9 }) end, "did you mean 'momentum'")
   T.raises(function() prune.optim.SGD(p, { nesterov = true }) end, "nesterov needs momentum")
   T.raises(function() prune.optim.Adam(p, { betas = { 1, 0.9 } }) end, "betas must be in")

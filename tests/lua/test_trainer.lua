@@ -456,4 +456,8 @@ T.test("a checkpoint of another model or optimiser is refused and nothing is cha
   T.equal(state_of(net, optimizer), before)
 end)
 
+T.test("a report refuses what is no model", function()
+  T.raises(function() prune.report({ 1, 8, 8 }):add("dense", { 1, 2 }) end, "must be a module, got table")
+end)
+
 T.done()
