@@ -343,7 +343,7 @@ pr_status pr_select(pr_pruning *pruning, const pr_selection *how, const pr_conte
   chooser c = { .how = how, .group = group, .n = n, .gone = gone };
   memset(gone, 0, (size_t)n * sizeof *gone);
   pr_status status = chooser_make(&c, pruning, score);
-  if (!status) status = prP_costs_bytes(&c.costs, &outcome->bytes);
+  if (!status && how->target == PR_TARGET_BYTES) status = prP_costs_bytes(&c.costs, &outcome->bytes);
   if (!status) status = choose(&c);
   if (!status) {
     prP_costs_read(&c.costs, outcome);
