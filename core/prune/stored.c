@@ -113,7 +113,8 @@ static void pack(packed *p, unsigned bit) {
  * fitted on random bits, of which from 0.5 % to half are 1 (within 6 %). Of rows that are masked as a whole
  * it takes too much, up to a 36th of a byte per entry. */
 static double deflated(const packed *p) {
-  double bytes = (double)(p->entries / 8), entropy = 0;
+  const int64_t whole = p->entries / 8;
+  double bytes = (double)whole, entropy = 0;
   if (bytes == 0) return 0;
   for (int i = 0; i < 256; i++)
     if (p->often[i]) entropy -= (double)p->often[i] / bytes * log2((double)p->often[i] / bytes) / 8;

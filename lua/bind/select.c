@@ -235,24 +235,26 @@ static int choose(lua_State *L) {
   return 3;
 }
 
-static pr_status read_outcome(lua_State *L, prP_costs *costs, int32_t *units, int32_t n) {
+static pr_status read_outcome(lua_State *L, prP_costs *costs, int32_t *units, int32_t n, bool bytes) {
   pr_outcome outcome;
   for (int32_t i = 0; i < n; i++)
     if (!prP_costs_kill(costs, units[i]))
       return pr_fail(PR_ERR_ARGUMENT, "with these units gone nothing would be left of some axis");
   prP_costs_read(costs, &outcome);
-  pr_status status = prP_costs_bytes(costs, &outcome.bytes);
+  pr_status status = bytes ? prP_costs_bytes(costs, &outcome.bytes) : PR_OK;
   for (int32_t i = 0; i < n; i++) prP_costs_revive(costs, units[i]);
   if (status) return status;
   push_outcome(L, &outcome);
+  if (!bytes) lua_pushnil(L), lua_setfield(L, -2, "bytes");
   return PR_OK;
 }
 
-/* outcomes(graph, list of lists of unit numbers) -> list of { macs =, params =, bytes =, units = }: costs if
- * the units of one list were gone */
+/* outcomes(graph, list of lists of unit numbers [, bytes]) -> list of { macs =, params =, bytes =, units = }:
+ * costs if the units of one list were gone; bytes = false: all but the bytes */
 static int outcomes(lua_State *L) {
   pr_pruning *pruning = bind_check_pruning(L, 1);
   luaL_checktype(L, 2, LUA_TTABLE);
+  const bool bytes = lua_isnoneornil(L, 3) || lua_toboolean(L, 3);
   int n = (int)lua_rawlen(L, 2);
   int32_t **lists = lua_newuserdatauv(L, (size_t)(n + 1) * sizeof *lists, 0),
           *sizes = lua_newuserdatauv(L, (size_t)(n + 1) * sizeof *sizes, 0);
@@ -270,7 +272,7 @@ static int outcomes(lua_State *L) {
   bind_check(L, prP_costs_open(&costs, pruning));
   pr_status status = PR_OK;
   for (int i = 0; i < n && !status; i++)
-    if (!(status = read_outcome(L, &costs, lists[i], sizes[i]))) lua_rawseti(L, -2, i + 1);
+    if (!(status = read_outcome(L, &costs, lists[i], sizes[i], bytes))) lua_rawseti(L, -2, i + 1);
   prP_costs_close(&costs);
   bind_check(L, status);
   return 1;

@@ -168,7 +168,7 @@ end
 local function savings(self)
   local lists = { {} }
   for i, entry in ipairs(self.entries) do lists[i + 1] = entry:units() end
-  return core.outcomes(self.graph, lists)
+  return core.outcomes(self.graph, lists, false)
 end
 
 -- Counts must be taken before the removal, after which the groups are those of another graph.

@@ -89,7 +89,7 @@ local function name_of(criterion)
 end
 
 local function costs_of(traced, o)
-  local costs = core.outcomes(traced, { {} })[1]
+  local costs = core.outcomes(traced, { {} }, o.wanted.name == "bytes")[1]
   if o.wanted.name == "latency" then
     o.inputs = o.inputs or examples_of(traced, 1)
     costs.latency = (o.measure or latency.measure)(traced, o.inputs)
