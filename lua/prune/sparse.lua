@@ -83,8 +83,8 @@ end
 --- Take a model: called by the Trainer before the first step, and after a checkpoint was loaded. The first time the initial masks are made.
 -- @param net a module
 function Sparse:start(net)
-  if self.net == net and net ~= nil then return end
   if not Module.is_module(net) then core.fail(("sparse.%s: the model must be a module, got %s"):format(self.name, type(net))) end
+  if self.net == net then return end
   if self.net then core.fail(("sparse.%s: this object belongs to another model; make a new one"):format(self.name)) end
   self.list = choose("prune.sparse." .. self.name, net, self.options)
   if not self.begun and self.kind.begin then self.kind.begin(self) end

@@ -198,8 +198,6 @@ local function batches_left(train, state)
   return step, object, control, closing
 end
 
-local function position_of(train) return train.state and train.restore and train:state() or nil end
-
 local function snapshot_of(self, name) return ("%s/%s.snapshot.h5"):format(self.out, name) end
 
 -- Keep the model when it is time: at the first moment from step `snapshot` on at which the optimiser has taken all batches.
@@ -240,7 +238,7 @@ local function run_epoch(self, train, o, state)
     if output then add_metrics(self, state.totals, output, y) end
     keep_snapshot(self, o.file, state)
     if bar.bar then bar.bar:step(1, ("loss %.4f"):format(state.loss / state.samples)) end
-    if state.batch < count and self._pending == 0 and interrupt.pending() then return "stopped", position_of(train) end
+    if state.batch < count and self._pending == 0 and interrupt.pending() then return "stopped", util.position_of(train) end
   end
   if state.batch == 0 then error("training: the data give no batch", 0) end
   if self._pending > 0 then step_optimizer(self) end
@@ -398,7 +396,7 @@ local function run(self, train, o, state)
     end
     finish_epoch(self, o, state, core.clock() - start)
     if self.out then
-      save(self, o.file, position_of(train), state)
+      save(self, o.file, util.position_of(train), state)
       write_metrics(self, o.file, state.history)
     end
     if o.each_epoch then o.each_epoch(self, state.history[#state.history]) end

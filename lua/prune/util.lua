@@ -94,4 +94,9 @@ function M.probe(input, batch)
   return is_float and (x * 4 - 2):to(input.dtype) or ((x * (input.max or 2)):floor() + 1):to(input.dtype)
 end
 
+--- Where data stand, for their `restore`.
+-- @param data has batches()
+-- @return what its state() gives, or nil where it cannot go on in the middle
+function M.position_of(data) return data.state and data.restore and data:state() or nil end
+
 return M

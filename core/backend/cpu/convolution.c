@@ -38,12 +38,6 @@ static bool is_empty(const prK_conv *p) {
 
 /* --- f64 ---------------------------------------------------------------------------------------------------------------- */
 
-static bool all_f64(pr_tensor *const *t, int n) {
-  for (int i = 0; i < n; i++)
-    if (t[i] && t[i]->dtype != PR_F64) return false;
-  return true;
-}
-
 static pr_status double_forward(pr_call *c, const prK_conv *p, bool transposed) {
   double *x = (double *)prK_load(c, c->in[X]), *weight = (double *)prK_load(c, c->in[WEIGHT]);
   const double *bias = prK_load(c, c->in[BIAS]);
@@ -115,7 +109,7 @@ static float *vector(pr_call *c, const pr_tensor *t) { return t ? (float *)prK_r
 static pr_status forward(pr_call *c, bool transposed) {
   const prK_conv p = transposed ? problem_of(c, c->out[0], c->in[X]) : problem_of(c, c->in[X], c->out[0]);
   if (is_empty(&p)) return PR_DECLINED;
-  if (all_f64(c->in, c->n_in) && prK_double_suits(&p)) return double_forward(c, &p, transposed);
+  if (prK_all_of(c->in, c->n_in, PR_F64) && prK_double_suits(&p)) return double_forward(c, &p, transposed);
   if (!prK_all_f32(c->in, c->n_in)) return PR_DECLINED;
   float *x = (float *)prK_channels_last(c, c->in[X]), *weight = vector(c, c->in[WEIGHT]),
         *bias = vector(c, c->in[BIAS]);
@@ -159,7 +153,7 @@ static pr_status backward(pr_call *c, bool transposed) {
   const prK_conv p =
       transposed ? problem_of(c, c->grad_out[0], c->in[X]) : problem_of(c, c->in[X], c->grad_out[0]);
   if (is_empty(&p)) return PR_DECLINED;
-  const bool doubles = all_f64(c->in, c->n_in) && all_f64(c->grad_out, 1);
+  const bool doubles = prK_all_of(c->in, c->n_in, PR_F64) && prK_all_of(c->grad_out, 1, PR_F64);
   if (doubles && prK_double_suits(&p)) return double_backward(c, &p, transposed);
   if (!prK_all_f32(c->in, c->n_in) || !prK_all_f32(c->grad_out, 1)) return PR_DECLINED;
   float *dy = (float *)prK_channels_last(c, c->grad_out[0]);

@@ -112,8 +112,10 @@ const float *prK_like(pr_call *c, const pr_tensor *t, const pr_tensor *like) {
   return copy;
 }
 
-bool prK_all_f32(pr_tensor *const *t, int n) {
+bool prK_all_of(pr_tensor *const *t, int n, pr_dtype dtype) {
   for (int i = 0; i < n; i++)
-    if (t[i] && t[i]->dtype != PR_F32) return false;
+    if (t[i] && t[i]->dtype != dtype) return false;
   return true;
 }
+
+bool prK_all_f32(pr_tensor *const *t, int n) { return prK_all_of(t, n, PR_F32); }

@@ -33,7 +33,8 @@ void prK_row_major_finish(pr_tensor *t, const float *room);
  * own memory where that is the same, or a scratch copy. NULL on failure. */
 const float *prK_like(pr_call *c, const pr_tensor *t, const pr_tensor *like);
 
-/* All present tensors of a list are f32? */
+/* All present tensors of a list have this dtype? f32? */
+bool prK_all_of(pr_tensor *const *t, int n, pr_dtype dtype);
 bool prK_all_f32(pr_tensor *const *t, int n);
 
 #endif

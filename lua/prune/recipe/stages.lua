@@ -123,8 +123,7 @@ local function once(context, stage, work, keeper, rebuild)
   if path then
     util.make_folder(path)
     checkpoint.write(path, context.net, { partial = true, shape = context.shape,
-      progress = { recipe = stage.kind, kept = keeper and keeper:state() or nil,
-        data = context.train.state and context.train.restore and context.train:state() or nil } })
+      progress = { recipe = stage.kind, kept = keeper and keeper:state() or nil, data = util.position_of(context.train) } })
   end
   return true
 end
