@@ -69,8 +69,8 @@ static void place(const pr_loader *l, const uint8_t *from, int dy, int dx, bool 
     for (int x = 0; x < width; x++, out += channels) {
       int sx = (flip ? width - 1 - x : x) + dx;
       bool inside = sy >= 0 && sy < height && sx >= 0 && sx < width;
-      const uint8_t *pixel = from + ((int64_t)sy * width + sx) * channels;
-      for (int c = 0; c < channels; c++) out[c] = l->values[c][inside ? pixel[c] : 0];
+      const uint8_t *pixel = inside ? from + ((int64_t)sy * width + sx) * channels : NULL;
+      for (int c = 0; c < channels; c++) out[c] = l->values[c][pixel ? pixel[c] : 0];
     }
   }
 }

@@ -1,6 +1,7 @@
 -- calibration.lua - running a model over a few batches to learn something about it: gradients of its loss, inputs of its layers. The model
 -- runs in evaluation mode and is left as it was, also after an error: modes, gradients, frozen parameters, running statistics.
 local core = require "prune.core"
+local options = require "prune.options"
 local Module = require "prune.nn.module"
 
 local calibration = {}
@@ -61,10 +62,6 @@ function calibration.run(net, x)
 end
 
 -- --- leaving the model as it was --------------------------------------------------------------------------------------
-
-local function check_net(net, where)
-  if not Module.is_module(net) then error(("%s: the first argument must be a module, got %s"):format(where, type(net)), 3) end
-end
 
 --- Put a model into evaluation mode until the guard closes; then every module has its own mode back.
 -- @param net a module
@@ -139,7 +136,7 @@ end
 -- @usage local gradients = require("prune.calibration").gradients(net, train, 4)
 function calibration.gradients(net, data, batches, loss)
   local where = "calibration.gradients"
-  check_net(net, where)
+  options.module(where, "the first argument", net)
   local evaluating <close> = calibration.evaluating(net) -- luacheck: ignore
   local collecting <close> = calibration.collecting(net) -- luacheck: ignore
   local recording <close> = core.enable_grad() -- luacheck: ignore
@@ -181,7 +178,7 @@ end
 -- @return table parameter -> tensor
 function calibration.squared_gradients(net, data, batches, loss)
   local where = "calibration.squared_gradients"
-  check_net(net, where)
+  options.module(where, "the first argument", net)
   local evaluating <close> = calibration.evaluating(net) -- luacheck: ignore
   local collecting <close> = calibration.collecting(net) -- luacheck: ignore
   local recording <close> = core.enable_grad() -- luacheck: ignore
@@ -355,7 +352,7 @@ end
 -- @usage calibration.inputs(net, { net.fc }, train, 4, function(layer, x) print(layer, x:size(1)) end)
 function calibration.inputs(net, modules, data, batches, visit)
   local where = "calibration.inputs"
-  check_net(net, where)
+  options.module(where, "the first argument", net)
   check_layers(net, modules, where)
   local is_graph = net.inner_graph ~= nil
   local evaluating <close> = calibration.evaluating(net) -- luacheck: ignore

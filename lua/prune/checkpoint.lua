@@ -7,7 +7,6 @@ local core = require "prune.core"
 local graph = require "prune.graph"
 local history = require "prune.history"
 local literal = require "prune.literal"
-local Module = require "prune.nn.module"
 local options = require "prune.options"
 local util = require "prune.util"
 
@@ -149,7 +148,7 @@ function checkpoint.check_optimizer(net, optimizer) describe_optimizer(optimizer
 -- @usage prune.save("model.h5", net, { shape = { 3, 32, 32 } })
 function checkpoint.save(path, net, given)
   if type(path) ~= "string" then error(("prune.save: the path comes first and is a string, got %s"):format(type(path)), 2) end
-  if not Module.is_module(net) then error(("prune.save: the second argument must be a module, got %s"):format(type(net)), 2) end
+  options.module("prune.save", "the second argument", net)
   local o = options.check("prune.save", given, { shape = none, optimizer = none, progress = none, dense = none })
   if o.dense ~= nil and type(o.dense) ~= "boolean" then
     error(("prune.save: dense is true or false, got %s"):format(tostring(o.dense)), 2)

@@ -1,4 +1,5 @@
 -- Options of a script from its command line.
+local core = require "prune.core"
 local util = require "prune.util"
 
 local function fail(message)
@@ -42,7 +43,7 @@ local function unknown(option, defaults)
     flags[#flags + 1] = flag(name)
     if type(value) == "boolean" then flags[#flags + 1] = flag("no_" .. name) end
   end
-  local near = util.nearest(option, flags)
+  local near = core.nearest(option, flags)
   fail(("unknown option %s%s"):format(option, near and "; did you mean " .. near .. "?" or " (see --help)"))
 end
 

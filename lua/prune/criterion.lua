@@ -25,7 +25,6 @@
 -- ("sum", "mean", "max", "prod", "first", "last": how coupled layers are put together), normalizer ("none", "sum", "mean", "max", "minmax",
 -- "gaussian", "quantile", "lamp": over the units of a group) and quantile (0.5, in 0..1: which one divides).
 local core = require "prune.core"
-local Module = require "prune.nn.module"
 local calibration = require "prune.calibration"
 local options = require "prune.options"
 
@@ -312,7 +311,7 @@ end
 -- @param net a module whose parameters hold gradients
 function Criterion:apply(net)
   if self.needs ~= "movement" then error(("criterion %s does not watch a training; only movement does"):format(self.name), 2) end
-  if not Module.is_module(net) then error("criterion movement: the model must be a module, got " .. type(net), 2) end
+  options.module("criterion movement", "the model", net)
   core.no_grad(function()
     for _, p in net:named_parameters() do
       if p.grad then

@@ -1,7 +1,6 @@
 -- graph.lua - from a model to its graph; groups and their parts; what is read off a graph: costs, summary, picture.
 local core = require "prune.core"
 local options = require "prune.options"
-local Module = require "prune.nn.module"
 
 local graph = {}
 local Graph, Group = core.Graph.__index, core.Group.__index
@@ -60,10 +59,6 @@ end
 
 -- --- tracing ------------------------------------------------------------------------------------------------------
 
-local function check_net(net, where)
-  if not Module.is_module(net) then error(("%s: the first argument must be a module, got %s"):format(where, type(net)), 4) end
-end
-
 local function stand_ins(inputs, batch)
   local list = {}
   for i, input in ipairs(inputs) do list[i] = core.empty { batch, table.unpack(input.shape) }:to(input.dtype) end
@@ -88,7 +83,7 @@ end
 -- @return graph
 -- @usage local g = prune.graph(net, { 3, 32, 32 }); g:group(net.conv1.weight, 1, { 3, 7 }):remove()
 function graph.graph(net, shape)
-  check_net(net, "prune.graph")
+  options.module("prune.graph", "the first argument", net)
   if net.inner_graph then return net:inner_graph(shape) end
   local inputs = graph.inputs(shape, "prune.graph")
   local tensors, modules = describe(net)

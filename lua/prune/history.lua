@@ -8,7 +8,6 @@
 local core = require "prune.core"
 local options = require "prune.options"
 local util = require "prune.util"
-local Module = require "prune.nn.module"
 
 local history = {}
 local Graph = core.Graph.__index
@@ -169,10 +168,6 @@ function history.set(net, steps)
   rawset(net, "_history", list)
 end
 
-local function check_net(net, where)
-  if not Module.is_module(net) then error(("%s: the first argument must be a module, got %s"):format(where, type(net)), 3) end
-end
-
 --- What was removed from a model so far. Noted are, as steps in their order: units that plans and groups removed { criterion =, asked =, groups = list of
 -- { parameter =, dim =, kind =, indices = }, fold =, reconstruct = { batches =, ridge =, positions = } }, branches that prune.depth took out, and masks
 -- of the model that prune.mask.finalize made final; and the masks that it has now, however they were made, as field masks: name -> tensor. Not
@@ -182,7 +177,7 @@ end
 -- @return list of steps, with field masks
 -- @usage print(prune.history(net))
 function history.history(net)
-  check_net(net, "prune.history")
+  options.module("prune.history", "the first argument", net)
   local steps, masks = history.steps(net), {}
   for name, p in net:named_parameters() do masks[name] = p.mask end
   local list = table.move(steps, 1, #steps, 1, setmetatable({}, History))
@@ -309,7 +304,7 @@ end
 -- @return the module
 -- @usage local again = prune.replay(prune.models.cnn { channels = 1 }, { 1, 8, 8 }, prune.history(net))
 function history.replay(net, shape, steps, given)
-  check_net(net, "prune.replay")
+  options.module("prune.replay", "the first argument", net)
   if type(steps) ~= "table" then error("prune.replay: the third argument must be a history, got " .. type(steps), 2) end
   local o = options.check("prune.replay", given, { data = options.none, repairs = true })
   options.choice("prune.replay", "repairs", o.repairs, { true, false })

@@ -64,7 +64,7 @@ setmetatable(prune, {
     elseif modules[name] then
       value = require(modules[name])
     else
-      local nearest = type(name) == "string" and require("prune.util").nearest(name, names())
+      local nearest = type(name) == "string" and core.nearest(name, names())
       error(("prune.%s does not exist%s"):format(tostring(name), nearest and ("; did you mean prune.%s?"):format(nearest) or ""), 2)
     end
     rawset(prune, name, value)

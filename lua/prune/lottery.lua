@@ -4,7 +4,7 @@
 -- does it now. `ticket:rewind(net, optimizer)` puts the values back and leaves the masks as they are. Going back to a step shortly after
 -- the first works for larger networks than going back to the first (Frankle et al. 2020).
 local core = require "prune.core"
-local Module = require "prune.nn.module"
+local options = require "prune.options"
 local util = require "prune.util"
 
 local lottery = {}
@@ -30,7 +30,7 @@ end
 -- @return ticket: rewind(net, optimizer), save(path)
 -- @usage local ticket = prune.lottery.ticket(net)
 function lottery.ticket(net)
-  if not Module.is_module(net) then error("prune.lottery.ticket: a module is needed, got " .. type(net), 2) end
+  options.module("prune.lottery.ticket", "the first argument", net)
   return make(tensors_of(net))
 end
 
@@ -73,7 +73,7 @@ end
 -- @return the module
 -- @usage prune.mask.global_unstructured(net:weights(), { amount = 0.2 }); ticket:rewind(net, optimizer)
 function Ticket:rewind(net, optimizer)
-  if not Module.is_module(net) then error("ticket:rewind: the first argument must be a module, got " .. type(net), 2) end
+  options.module("ticket:rewind", "the first argument", net)
   local tensors = tensors_of(net)
   check(self, tensors)
   for name, t in pairs(tensors) do t:dense():copy(self.values[name]) end

@@ -184,7 +184,7 @@ end
 -- @param net a module
 -- @return string
 function mask.summary(net)
-  if not Module.is_module(net) then error("prune.mask.summary: a module is needed, got " .. type(net), 2) end
+  options.module("prune.mask.summary", "the first argument", net)
   local graph = require "prune.graph"
   local lines, zeros, total = { { "parameter", "shape", "entries", "zeros", "sparsity", "mask" } }, 0, 0
   local function add(name, shape, z, n, has)

@@ -87,4 +87,13 @@ local function choice(where, name, value, words)
     near and ("; did you mean '" .. near .. "'?") or "")
 end
 
-return { call = call, check = check, choice = choice, count = count, integer = integer, none = none, number = number }
+--- Raise unless a value is a module.
+-- @param where the caller's name, for the message
+-- @param name what the value is, such as "the first argument"
+-- @param value the value
+local function module(where, name, value)
+  if require("prune.nn.module").is_module(value) then return end
+  fail(where, "%s must be a module, got %s", name, type(value))
+end
+
+return { call = call, check = check, choice = choice, count = count, integer = integer, module = module, none = none, number = number }

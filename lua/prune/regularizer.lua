@@ -1,7 +1,6 @@
 -- regularizer.lua - terms that make a model easy to prune. The Trainer applies them between backward and the optimiser's step; in a loop of
 -- one's own: loss:backward(); regularizer:apply(net); optimizer:step(). The arithmetic is in C (core/prune/regularizer).
 local core = require "prune.core"
-local Module = require "prune.nn.module"
 local options = require "prune.options"
 
 local regularizer = {}
@@ -150,7 +149,7 @@ end
 -- cannot go.
 -- @param net a module
 function Regularizer:apply(net)
-  if not Module.is_module(net) then error(("prune.regularizer.%s: the model must be a module, got %s"):format(self.name, type(net)), 2) end
+  options.module("prune.regularizer." .. self.name, "the model", net)
   local graph, tensors, names = graph_of(self, net), {}, nil
   if self.acts_on == "scales" then
     tensors, names = scales_of(net)

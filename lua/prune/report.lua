@@ -1,10 +1,10 @@
 -- report.lua - variants of a model side by side: a table, a CSV file, a picture.
 local core = require "prune.core"
+local options = require "prune.options"
 local graph = require "prune.graph"
 local latency = require "prune.latency"
 local picture = require "prune.picture"
 local util = require "prune.util"
-local Module = require "prune.nn.module"
 
 local Report = {}
 Report.__index = Report
@@ -36,7 +36,7 @@ end
 -- @return the row
 function Report:add(name, net, extra)
   if type(name) ~= "string" then error("report:add: the name must be a string, got " .. type(name), 2) end
-  if not Module.is_module(net) then error("report:add: the second argument must be a module, got " .. type(net), 2) end
+  options.module("report:add", "the second argument", net)
   local was_training = net.training
   net:eval()
   local profile = graph.profile(net, self.shape)

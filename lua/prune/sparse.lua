@@ -5,7 +5,6 @@
 -- more than one dimension, not frozen), or on those that options say: `parameters`, a list of parameters; `ignore`, a list of patterns of
 -- Lua, found in the names of those that stay dense. Steps are those of the optimiser, counted from 1 over all stages.
 local core = require "prune.core"
-local Module = require "prune.nn.module"
 local allocation = require "prune.allocation"
 local mask = require "prune.mask"
 local options = require "prune.options"
@@ -83,7 +82,7 @@ end
 --- Take a model: called by the Trainer before the first step, and after a checkpoint was loaded. The first time the initial masks are made.
 -- @param net a module
 function Sparse:start(net)
-  if not Module.is_module(net) then core.fail(("sparse.%s: the model must be a module, got %s"):format(self.name, type(net))) end
+  options.module("sparse." .. self.name, "the model", net)
   if self.net == net then return end
   if self.net then core.fail(("sparse.%s: this object belongs to another model; make a new one"):format(self.name)) end
   self.list = choose("prune.sparse." .. self.name, net, self.options)

@@ -173,7 +173,7 @@ end
 -- @usage prune.verify(net, prune.structured(net, shape, { ratio = 0.5 }))
 function structured.verify(net, plan, given)
   local o = options.check("prune.verify", given, { dtype = "f32", gradients = false, tolerance = none, batch = 2 })
-  if not require("prune.nn.module").is_module(net) then error("prune.verify: the first argument must be a module, got " .. type(net), 2) end
+  options.module("prune.verify", "the first argument", net)
   local traced, units
   if plans.is_plan(plan) then
     if plan.applied then error("prune.verify: the plan was applied already; verify it before", 2) end

@@ -34,9 +34,7 @@ local none = options.none
 -- @return trainer
 -- @usage prune.Trainer(net, { optimizer = prune.optim.SGD(net, { lr = 0.1 }) }):fit(train, { epochs = 3, validate = test })
 local function new(_, net, given)
-  if not require("prune.nn.module").is_module(net) then
-    error("prune.Trainer: the first argument must be a module, got " .. type(net), 2)
-  end
+  options.module("prune.Trainer", "the first argument", net)
   local o = options.check("prune.Trainer", given, {
     optimizer = none, loss = none, metrics = none, step = none, regularizer = none, distill = none, sparsity = none,
     snapshot = none, schedule = none, schedule_by = "epoch", accumulate = 1, clip = none, patience = none, out = none, quiet = false,

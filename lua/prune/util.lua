@@ -61,26 +61,6 @@ function M.csv_cell(value)
   return text:find '[",\n]' and '"' .. text:gsub('"', '""') .. '"' or text
 end
 
---- The one of `names` that is nearest to `word` by edit distance, or nil when none is close.
-function M.nearest(word, names)
-  local best, least = nil, #word // 3 + 2
-  for _, name in ipairs(names) do
-    local row = {}
-    for j = 0, #name do row[j] = j end
-    for i = 1, #word do
-      local diagonal = row[0]
-      row[0] = i
-      for j = 1, #name do
-        local replaced = diagonal + (word:byte(i) == name:byte(j) and 0 or 1)
-        diagonal = row[j]
-        row[j] = math.min(replaced, row[j] + 1, row[j - 1] + 1)
-      end
-    end
-    if row[#name] < least then best, least = name, row[#name] end
-  end
-  return best
-end
-
 --- An input to try a model with, { shape = (with a batch), dtype =, max = }: numbers in -2..2, or integers from 1 to max (2). They do not come
 -- from the process's generator, so that no later random number changes: they are the fraction of a large sine.
 function M.probe(input, batch)
