@@ -9,7 +9,7 @@
 local prune = require "prune"
 local opt = prune.cli {
   data = "", normalize = "auto", augment = false, limit = 0, threads = 0,
-  epochs = 30, tune = 10, seed = 0, out = "runs/resnet20_cifar10", resume = false, only = "",
+  epochs = 30, tune = 12, seed = 0, out = "runs/resnet20_cifar10", resume = false, only = "",
 }
 
 prune.seed(opt.seed)
@@ -32,8 +32,7 @@ local base = prune.models.resnet20 { classes = train.classes, channels = shape[1
 fit(base, "baseline", opt.epochs, 0.2, 5e-4, {})
 report:add("baseline", base)
 
--- What is left has less to learn with: the teacher counts more than the labels, and weights decay less.
-local distill = { teacher = base, temperature = 4, weight = 0.9 }
+local function teacher(weight) return { teacher = base, temperature = 4, weight = weight } end
 
 -- 1. Channels go until half of the MACs are left; the next layers and the running statistics are fitted to what remains.
 local function removed()
@@ -42,14 +41,15 @@ local function removed()
     :apply { reconstruct = { data = train, batches = 4 } }
   prune.repair.batch_norm(net, train, { batches = 40 })
   report:add("removed, before tuning", net)
-  fit(net, "removed", opt.tune, 0.1, 1e-4, { distill = distill })
+  fit(net, "removed", opt.tune, 0.1, 5e-4, { distill = teacher(0.7) })
   report:add("removed", net)
 end
 
--- 2. Zeros grow along a cubic over the first two fifths of a tuning that is half as long again.
+-- 2. Zeros grow along a cubic over the first two fifths of a tuning that is a quarter longer. A tenth of the weights has less to learn with: the
+-- teacher counts more than the labels, and weights decay less.
 local function sparse()
-  local net, epochs = base:clone(), opt.tune * 3 // 2
-  fit(net, "sparse", epochs, 0.1, 1e-4, { distill = distill,
+  local net, epochs = base:clone(), opt.tune * 5 // 4
+  fit(net, "sparse", epochs, 0.1, 1e-4, { distill = teacher(0.9),
     sparsity = prune.sparse.gradual_magnitude { schedule = { "cubic", to = 0.9, first = 1, last = math.max(epochs * batches * 2 // 5, 2), every = 20 } } })
   report:add("sparse", net)
 end

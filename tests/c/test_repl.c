@@ -305,8 +305,10 @@ static void results_are_printed(void **state) {
   session *s = session_with_state();
   type(s, "6 * 7000\n");
   expect(s, "\n42000");
+  expect(s, "> "); /* what is typed before a plain prompt stands is echoed before it */
   type(s, "= 6 * 8000\n");
   expect(s, "\n48000");
+  expect(s, "> ");
   type(s, "_ + 1\n");
   expect(s, "\n48001");
   type(s, "6 * 9000;\n");
