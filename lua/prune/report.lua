@@ -1,8 +1,8 @@
 -- report.lua - variants of a model side by side: a table, a CSV file, a picture.
 local core = require "prune.core"
-local options = require "prune.options"
 local graph = require "prune.graph"
 local latency = require "prune.latency"
+local options = require "prune.options"
 local picture = require "prune.picture"
 local util = require "prune.util"
 

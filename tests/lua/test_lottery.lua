@@ -109,7 +109,7 @@ T.test("tickets of other models, and after a removal, are refused and nothing is
   T.raises(function() ticket:rewind(other) end, "the ticket has no '0.bias'")
   T.raises(function() prune.lottery.ticket(other):rewind(prune.nn.ReLU()) end, "the model has no '0.bias'")
   T.raises(function() ticket:rewind(3) end, "must be a module, got number")
-  T.raises(function() prune.lottery.ticket(3) end, "must be a module")
+  T.raises(function() prune.lottery.ticket(3) end, "must be a module, got number")
   T.raises(function() prune.Trainer(net, { optimizer = sgd(net), snapshot = -1 }) end, "snapshot must be a number of batches")
 end)
 

@@ -198,13 +198,16 @@ T.test("help knows the functions of the sources by value", function()
   T.equal(help.text(own), "my text")
 end)
 
-T.test("prune.util: sorted, try", function()
+T.test("prune.util: sorted, try; the nearest of some names", function()
+  local core = require "prune.core"
   local util = require "prune.util"
   local seen = {}
   for key, value in util.sorted { b = 1, a = 2, [3] = 3, [1.5] = 4, [true] = 5 } do seen[#seen + 1] = tostring(key) .. value end
   T.equal(table.concat(seen, " "), "1.54 33 a2 b1 true5")
   T.equal({ util.try(math.max, 1, 2) }, { 2 })
   T.equal({ util.try(error, "reason", 0) }, { [2] = "reason" })
+  T.equal(core.nearest("epohcs", { "epochs", "batch" }), "epochs")
+  T.equal(core.nearest("qqqqqq", { "epochs", "batch" }), nil)
 end)
 
 T.test("prune.util: folders and files are made whole, or the reason is told", function()
