@@ -151,6 +151,11 @@ local function averages(totals, samples, loss)
   return result
 end
 
+-- Trainer.fit(x) would leave its traces in any x that has the fields.
+local function check_self(method, self)
+  if getmetatable(self) ~= Trainer then error(("Trainer:%s is called on a trainer: trainer:%s(...), got %s"):format(method, method, type(self)), 3) end
+end
+
 local function check_data(method, data, what)
   local ok, batches = pcall(function() return data.batches end)
   if not ok or not util.is_callable(batches) then error(("Trainer:%s: %s must be a data set, got %s"):format(method, what, type(data)), 3) end
@@ -160,6 +165,7 @@ end
 -- @param data a data set with batches()
 -- @return table { loss =, accuracy =, ... }
 function Trainer:evaluate(data)
+  check_self("evaluate", self)
   check_data("evaluate", data, "the argument")
   local was_training = self.net.training
   self.net:eval()
@@ -420,6 +426,7 @@ end
 -- After Ctrl-C the training stops at the next batch boundary, writes the checkpoint and raises; a second Ctrl-C stops at once.
 -- @return history: list of { epoch =, train = { loss =, accuracy = }, test = {...}, lr =, seconds = }
 function Trainer:fit(train, given)
+  check_self("fit", self)
   local o = options.check("Trainer:fit", given, { epochs = 1, name = none, validate = none, resume = false, each_epoch = none })
   check_data("fit", train, "the first argument")
   if o.validate ~= nil then check_data("fit", o.validate, "validate") end

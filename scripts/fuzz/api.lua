@@ -311,7 +311,7 @@ end
 -- A trainer of the pool, to be trained with.
 local function some_trainer()
   for _, object in ipairs(pool) do
-    if debug.getmetatable(object) and type(object) == "table" and rawget(object, "history") and rawget(object, "net") then return object end
+    if debug.getmetatable(object) == prune.Trainer then return object end
   end
 end
 
@@ -321,7 +321,7 @@ local function sensible_call()
   if path == "Trainer:fit" then
     object = some_trainer()
     if not object then path = "prune.Trainer" end
-    f = object and object.fit
+    f = object and prune.Trainer.fit
   end
   if path:find "^scenario" then return path, sensible[path], table.pack() end
   if not f then

@@ -85,6 +85,7 @@ T.test("errors go to stderr, message first, then the traceback, exit code 1", fu
   has(gives("-e 'error {}'", "", 1), "(error object is a table value)")
   has(gives("-e '= = ='", "", 1), "(command line):1: unexpected symbol near '='")
   has(gives("missing.lua", "", 1), "cannot open missing.lua")
+  has(gives("-e 'local t = { f = function(self) return self.x end } t.f()'", "", 1), "It takes a colon: object:method(...)")
   has(gives("-e 'os.exit(3)'", "", 3), "")
   gives("-e 'os.exit(true)'", "")
 end)
