@@ -6,7 +6,7 @@
 #include <string.h>
 
 static void value_open(prC_value *value, int dim, const int64_t *shape) {
-  *value = (prC_value){ .dim = dim };
+  *value = (prC_value){ .dim = dim, .number = NAN };
   for (int a = 0; a < dim; a++) value->shape[a] = shape[a], value->dead[a] = NAN;
 }
 

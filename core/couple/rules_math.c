@@ -51,12 +51,13 @@ static pr_label *shared_label(pr_coupling *c, int n, const int *operand, int y, 
   return prC_label(c, operand[lender], lender_axis);
 }
 
-/* Dead values of the operands along y's axis; NaN for the broadcast ones. True if all are known. */
+/* Dead values of the operands along y's axis; NaN for the broadcast ones, unless they are a constant number
+ * (the 1 of elu + 1). True if all are known. */
 static bool dead_values(const pr_coupling *c, int n, const int *operand, int y, int axis, double *value) {
   bool all = true;
   for (int i = 0; i < n; i++) {
     int own = under(c, operand[i], y, axis);
-    value[i] = own < 0 ? NAN : prC_dead(c, operand[i], own);
+    value[i] = own < 0 ? prC_at(c, operand[i])->number : prC_dead(c, operand[i], own);
     all &= !isnan(value[i]);
   }
   return all;
@@ -219,7 +220,10 @@ static bool letter_zero(const pr_coupling *c, const letter_use *use) {
 
 static void contracted_letter(pr_coupling *c, const letter_use *use) {
   letter_label(c, use);
-  for (int k = 0; k < use->count; k++) prC_consumer(c, use->operand[k], use->axis[k]);
+  bool weights =
+      true; /* of a product of two parameters (a weight in two factors) the first makes the units */
+  for (int k = 0; k < use->count; k++) weights &= prC_at(c, use->operand[k])->is_parameter;
+  for (int k = weights; k < use->count; k++) prC_consumer(c, use->operand[k], use->axis[k]);
   if (letter_zero(c, use)) return;
   for (int k = 0; k < use->count; k++) prC_need_zero(c, use->operand[k], use->axis[k], "contracts");
 }

@@ -74,6 +74,7 @@ static void pin_bases(pr_coupling *k) {
   for (int d = 0; d < prC_dim(k, PRC_IN(X)); d++) {
     int own = d + shift - other;
     bool known = own >= 0 && prC_size(k, PRC_IN(Y), own) > 1 && !isnan(prC_dead(k, PRC_IN(Y), own));
+    known |= !isnan(prC_at(k, PRC_IN(Y))->number);
     if (prC_dead(k, PRC_IN(X), d) == 0 && !known) prC_pin(k, PRC_IN(X), d, "0 to an unknown power");
   }
 }

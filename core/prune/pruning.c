@@ -48,6 +48,12 @@ static int most_tensors(const pr_graph *graph) {
   return most;
 }
 
+static void constant_open(const pr_graph_value *value, prC_value *of) {
+  const pr_tensor *t = value->tensor;
+  prC_value_constant(of, value->dim, value->shape);
+  if (t && t->storage && t->device == PR_CPU && pr_numel(t) == 1) of->number = prT_get(t, 0);
+}
+
 pr_status prP_couple(pr_pruning *pruning, void (*after)(void *ctx, int node), void *ctx) {
   const pr_graph *graph = pruning->graph;
   for (int v = 0; v < graph->n_values; v++) {
@@ -55,7 +61,7 @@ pr_status prP_couple(pr_pruning *pruning, void (*after)(void *ctx, int node), vo
     if (value->kind == PR_VALUE_PARAMETER)
       prC_value_parameter(&pruning->values[v], value->dim, value->shape);
     else if (value->kind == PR_VALUE_CONSTANT)
-      prC_value_constant(&pruning->values[v], value->dim, value->shape);
+      constant_open(value, &pruning->values[v]);
     else
       prC_value_activation(&pruning->values[v], value->dim, value->shape);
   }

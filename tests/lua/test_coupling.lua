@@ -124,6 +124,25 @@ network("sigmoid, then a sum over channels", { 6 }, {}, function(self) self.a = 
 network("tanh, then a sum over channels", { 6 }, { 8 }, function(self) self.a = nn.Linear(6, 8) end,
   function(self, x) return F.sum(F.tanh(self.a(x)), { dim = 2 }) end)
 
+network("a number takes part: cos - 1 is 0 where cos is 1", { 6 }, { 8 }, function(self) self.a = nn.Linear(6, 8) end,
+  function(self, x) return F.sum(F.cos(self.a(x)) - 1, { dim = 2 }) end)
+
+network("and so does a tensor of one number, on either side", { 6 }, { 8 }, function(self) self.a, self._one = nn.Linear(6, 8), prune.ones({ 1 }):to "f64" end,
+  function(self, x) return F.sum(self._one - F.cos(self.a(x)), { dim = 2 }) end)
+
+network("a scale that is learned is no such number", { 6 }, {}, function(self) self.a, self.scale = nn.Linear(6, 8), nn.Parameter(prune.zeros { 1 }) end,
+  function(self, x) return F.sum(self.a(x) - self.scale, { dim = 2 }) end)
+
+for name, f in prune.sorted {
+  ["the logarithm of |y| + 0"] = function(y) return F.log(F.abs(y) + 0) end,
+  ["the logarithm of sigmoid y - 0.5, squared"] = function(y) return F.log(F.square(F.sigmoid(y) - 0.5)) end,
+  ["1 / (cos y - 1)"] = function(y) return F.reciprocal(F.cos(y) - 1) end,
+  ["(2 - 2 cos y) to the power of -0.5"] = function(y) return F.rsqrt(2 - F.cos(y) * 2) end,
+} do
+  network(name .. " would not be finite where removed", { 6 }, {}, function(self) self.a, self.b = nn.Linear(6, 8), nn.Linear(8, 2) end,
+    function(self, x) return self.b(f(self.a(x))) end)
+end
+
 network("learned tokens: a bias wakes removed ones; their features are free", { 5, 6 }, { 6 }, function(self)
   self.tokens, self.a = nn.Parameter(prune.randn { 1, 4, 6 }), nn.Linear(6, 6)
 end, function(self, x) return F.sum(self.a(F.expand(self.tokens, { sizes = { x:size(1), -1, -1 } })), { dim = 2 }) + F.sum(x, { dim = 2 }) end)
@@ -240,6 +259,10 @@ network("generated kernels: rows of the maker are products of both channels", { 
 end, function(self, x)
   return self.b(F.conv2d(self.a(x), F.reshape(self.make(self.seed), { shape = { 4, 6, 1, 1 } })))
 end)
+
+network("a weight in two factors: their inner axis makes units too", { 6 }, { 3, 8 }, function(self)
+  self.a, self.p, self.q, self.b = nn.Parameter(prune.randn { 8, 6 }), nn.Parameter(prune.randn { 8, 3 }), nn.Parameter(prune.randn { 3, 6 }), nn.Linear(8, 2)
+end, function(self, x) return self.b(F.relu(F.linear(x, self.a + F.matmul(self.p, self.q)))) end)
 
 -- --- constants -------------------------------------------------------------------------------------------------------------
 
