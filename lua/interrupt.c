@@ -82,9 +82,11 @@ static int add_traceback(lua_State *L) {
     if (luaL_callmeta(L, 1, "__tostring") && lua_type(L, -1) == LUA_TSTRING) return 1;
     message = lua_pushfstring(L, "(error object is a %s value)", luaL_typename(L, 1));
   }
-  /* pruner.step() for pruner:step(): Lua tells of a nil value (local 'self'), which says little to whoever does not know. */
+  /* pruner.step() for pruner:step(): Lua tells of a nil value (local 'self'), which says little to whoever
+   * does not know. */
   if (strstr(message, "(local 'self')"))
-    message = lua_pushfstring(L, "%s; is a method called with a dot? It takes a colon: object:method(...)", message);
+    message = lua_pushfstring(L, "%s; is a method called with a dot? It takes a colon: object:method(...)",
+                              message);
   luaL_traceback(L, L, message, 1);
   return 1;
 }

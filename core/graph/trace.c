@@ -192,7 +192,7 @@ static pr_status fit_constant(const pr_graph *graph, const pr_graph *other, cons
   return pr_fail(
       PR_ERR_STATE,
       "%s at '%s' (%s): a tensor that the model's code makes from numbers has the size of the batch; make it "
-      "for one sample and expand it",
+      "for one sample and expand it, or, where only training makes it, trace in evaluation mode (net:eval())",
       node->op->name, node->path, node->type);
 }
 

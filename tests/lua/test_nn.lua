@@ -84,6 +84,10 @@ T.test("parameters, buffers and children register in order of assignment", funct
   T.raises(function() net:parameter "second.bais" end, "did you mean 'second.bias'")
   T.raises(function() net:module "secnd" end, "did you mean 'second'")
   T.raises(function() nn.module "Empty"()(1) end, "no forward function")
+  T.raises(function() nn.module("A", 3) end, "constructor of A must be a function, got number")
+  T.raises(function() nn.module("A", function() end, function() end) end, "base of A must be a class, such as nn.Linear, got function")
+  T.raises(function() nn.module("A", nil, nn.Linear(1, 1)) end, "base of A must be a class.*got a module")
+  T.equal(nn.module("A", nil, nn.Linear)(2, 3).weight:size(), { 3, 2 })
 end)
 
 T.test("a shared parameter counts once and stays shared in a copy", function()

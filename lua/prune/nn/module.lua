@@ -18,6 +18,8 @@ local function is_module(x)
 end
 Module.is_module = is_module
 
+local function is_class(x) return type(x) == "table" and rawget(x, "_type") ~= nil and rawget(x, "_keys") == nil end
+
 -- A list of modules never runs itself, so its children enter its name together with their own.
 local function lengthen(list, prefix)
   for _, key in ipairs(list._keys) do
@@ -65,6 +67,13 @@ local function tostring_module(self) return Module.tree(self) end
 -- function Block:forward(x) return self.conv(x) end
 function Module.class(name, constructor, base)
   if type(name) ~= "string" then error("nn.module: the class needs a name (a string), got " .. type(name), 2) end
+  if constructor ~= nil and type(constructor) ~= "function" then
+    error(("nn.module: the constructor of %s must be a function, got %s"):format(name, type(constructor)), 2)
+  end
+  if base ~= nil and not is_class(base) then
+    error(("nn.module: the base of %s must be a class, such as nn.Linear, got %s (forward is a method: function %s:forward(x) ... end)"):format(
+      name, is_module(base) and "a module" or type(base), name), 2)
+  end
   local class = setmetatable({}, {
     __index = base or Module,
     __call = function(class, ...)
