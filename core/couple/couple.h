@@ -42,7 +42,7 @@ typedef struct prC_value {
   double dead[PRC_DIMS];     /* NaN: not known; meaningless where the label is NULL */
   bool is_parameter; /* parameter, buffer or folded constant: sliced by removal, zero at dead positions */
   bool is_constant;  /* such a parameter that makes no unit on its own */
-  double number;     /* what a constant of one entry holds; NaN: not known */
+  double number;     /* what every entry of a constant of one number holds; NaN: not known */
   bool is_weight; /* a parameter, or computed from nothing else: 0 / 0 at a dead position of it counts as 0 */
   bool has_positions;  /* such a parameter of whole numbers that are positions along an axis: removal gives
                           them their new places */

@@ -147,6 +147,9 @@ pr_graph *pr_graph_read(const char *text, size_t length, pr_tensor *(*find)(void
 /* --- shared inside the room ---------------------------------------------------------------------------------------------------- */
 
 pr_graph *prG_new(void);
+/* Do two tensors of one shape hold the same numbers? True also where one's are not at hand (on the meta
+ * device). */
+bool prG_same_numbers(const pr_tensor *a, const pr_tensor *b);
 int prG_add_value(pr_graph *graph, pr_value_kind kind, const pr_tensor *like); /* -1 on failure */
 pr_graph_node *prG_add_node(pr_graph *graph, const pr_op *op, const pr_arg *args, int n_in, int n_out);
 void prG_drop_last_node(pr_graph *graph); /* with its results, which must be the last values */

@@ -181,19 +181,41 @@ static pr_status fit_arg(const pr_graph *graph, const pr_graph *other, pr_graph_
   return PR_OK;
 }
 
-/* A constant that is made in the size of the batch would hold for that size only. */
+static bool at_hand(const pr_tensor *t) { return t && t->storage && t->device == PR_CPU; }
+
+bool prG_same_numbers(const pr_tensor *a, const pr_tensor *b) {
+  if (!at_hand(a) || !at_hand(b) || a == b) return true;
+  prT_walk v, w;
+  for (prT_walk_start(&v, a), prT_walk_start(&w, b); v.left > 0; prT_walk_next(&v), prT_walk_next(&w)) {
+    double x = prT_get(a, v.position), y = prT_get(b, w.position);
+    if (x != y && (x == x || y == y)) return false; /* nan is nan */
+  }
+  return true;
+}
+
+/* A constant that is made in the size of the batch, or from it, would hold for that size only. */
 static pr_status fit_constant(const pr_graph *graph, const pr_graph *other, const pr_graph_node *node, int v,
                               int w) {
   if (v < 0 || w < 0 || graph->values[v].kind != PR_VALUE_CONSTANT) return PR_OK;
   const pr_graph_value *x = &graph->values[v], *y = &other->values[w];
-  if (y->kind == PR_VALUE_CONSTANT && x->dim == y->dim &&
-      memcmp(x->shape, y->shape, (size_t)x->dim * sizeof *x->shape) == 0)
-    return PR_OK;
+  bool sized = y->kind == PR_VALUE_CONSTANT && x->dim == y->dim &&
+               memcmp(x->shape, y->shape, (size_t)x->dim * sizeof *x->shape) == 0;
+  if (!sized)
+    return pr_fail(
+        PR_ERR_STATE,
+        "%s at '%s' (%s): a tensor that the model's code makes from numbers has the size of the batch; make "
+        "it for one sample and expand it, or, where only training makes it, trace in evaluation mode "
+        "(net:eval())",
+        node->op->name, node->path, node->type);
+  if (prG_same_numbers(x->tensor, y->tensor)) return PR_OK;
   return pr_fail(
       PR_ERR_STATE,
-      "%s at '%s' (%s): a tensor that the model's code makes from numbers has the size of the batch; make it "
-      "for one sample and expand it, or, where only training makes it, trace in evaluation mode (net:eval())",
-      node->op->name, node->path, node->type);
+      "%s at '%s' (%s): a number that the model's code works out is %g with a batch of %lld and %g with a "
+      "batch "
+      "of %lld; a graph would keep the first. Compute it with operators (mean instead of a division by the "
+      "batch's size)",
+      node->op->name, node->path, node->type, prT_get(x->tensor, 0), (long long)graph->batch,
+      prT_get(y->tensor, 0), (long long)other->batch);
 }
 
 pr_status pr_graph_fit_batch(pr_graph *graph, const pr_graph *other) {

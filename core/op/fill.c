@@ -29,6 +29,7 @@ static void full_couple(pr_coupling *k) {
     int64_t n = prC_size(k, PRC_OUT(0), d);
     if (n > 1) prC_set(k, PRC_OUT(0), d, prC_fresh(k->algebra, n), k->call->args[1].real);
   }
+  prC_at(k, PRC_OUT(0))->number = k->call->args[1].real;
 }
 
 static pr_status full_rewrite(pr_coupling *k, pr_arg *args) {

@@ -190,17 +190,6 @@ static pr_status same_args(const pr_graph_node *want, const pr_graph_node *got) 
   return PR_OK;
 }
 
-static bool same_numbers(const pr_tensor *a, const pr_tensor *b) {
-  int64_t n = pr_numel(a);
-  prT_walk v, w;
-  prT_walk_start(&v, a), prT_walk_start(&w, b);
-  for (int64_t i = 0; i < n; i++, prT_walk_next(&v), prT_walk_next(&w)) {
-    double x = prT_get(a, v.position), y = prT_get(b, w.position);
-    if (x != y && (x == x || y == y)) return false; /* nan is nan */
-  }
-  return true;
-}
-
 static const pr_graph_node *reader_of(const pr_graph *graph, int value) {
   for (int n = 0; n < graph->n_nodes; n++)
     for (int i = 0; i < graph->nodes[n].n_in; i++)
@@ -208,14 +197,13 @@ static const pr_graph_node *reader_of(const pr_graph *graph, int value) {
   return NULL;
 }
 
-/* A constant of the code that lost entries must be the same code's constant: a table of which other sizes
- * make other entries is not. */
+/* A constant of the graph must be the code's constant still: a number that is worked out from a size, or a
+ * table of which other sizes make other entries, is not. */
 static pr_status same_constant(const pr_pruning *pruning, const pr_graph *want, const pr_graph *got, int v) {
   const pr_graph_value *x = &want->values[v], *y = &got->values[v], *before = &pruning->graph->values[v];
   bool positions = pruning->values[v].has_positions;
   bool shrunk = memcmp(x->shape, before->shape, (size_t)x->dim * sizeof *x->shape) != 0;
-  if (x->kind != PR_VALUE_CONSTANT || (!positions && !shrunk)) return PR_OK;
-  if (!x->tensor->storage || !y->tensor->storage || same_numbers(x->tensor, y->tensor)) return PR_OK;
+  if (x->kind != PR_VALUE_CONSTANT || prG_same_numbers(x->tensor, y->tensor)) return PR_OK;
   if (positions)
     return pr_fail(
         PR_ERR_STATE,
@@ -223,6 +211,13 @@ static pr_status same_constant(const pr_pruning *pruning, const pr_graph *want, 
         "by a layer of the model, or prune the graph itself (graph:module())");
   char shape[PR_SHAPE_TEXT];
   const pr_graph_node *reader = reader_of(want, v);
+  if (!shrunk && pr_numel(x->tensor) == 1)
+    return pr_fail(
+        PR_ERR_STATE,
+        "%s at '%s' (%s): a number should stay %g after the removal, but the model's code gives %g; "
+        "keep it as a number instead of computing it from a size",
+        reader ? reader->op->name : "an output", reader ? reader->path : "", reader ? reader->type : "",
+        prT_get(x->tensor, 0), prT_get(y->tensor, 0));
   return pr_fail(PR_ERR_STATE,
                  "%s at '%s' (%s): its table of shape %s has other numbers when the model's code makes it "
                  "for the size after the "

@@ -130,6 +130,11 @@ network("a number takes part: cos - 1 is 0 where cos is 1", { 6 }, { 8 }, functi
 network("and so does a tensor of one number, on either side", { 6 }, { 8 }, function(self) self.a, self._one = nn.Linear(6, 8), prune.ones({ 1 }):to "f64" end,
   function(self, x) return F.sum(self._one - F.cos(self.a(x)), { dim = 2 }) end)
 
+network("and one that the code makes", { 6 }, { 8 }, function(self) self.a = nn.Linear(6, 8) end, function(self, x)
+  local y = self.a(x)
+  return F.sum(F.where(F.gt(y, 0), y, prune.zeros { 1 }:to "f64"), { dim = 2 })
+end)
+
 network("a scale that is learned is no such number", { 6 }, {}, function(self) self.a, self.scale = nn.Linear(6, 8), nn.Parameter(prune.zeros { 1 }) end,
   function(self, x) return F.sum(self.a(x) - self.scale, { dim = 2 }) end)
 
@@ -304,6 +309,26 @@ T.test("a constant in the size of the batch is refused when the model is traced;
     local x = prune.randn { batch, 4 }
     T.close(graph:run({ x }, false):totable(), net(x):totable(), 1e-6)
   end
+end)
+
+T.test("a number worked out of the batch's size is refused when the model is traced: the graph would keep it", function()
+  local class = nn.module("Mean", function(self) self.a = nn.Linear(4, 4) end)
+  function class:forward(x) return self.a(x) - F.sum(x, { dim = 1, keepdim = true }) / x:size(1) end
+  T.raises(function() prune.graph(class(), { 4 }) end,
+    "div at '' %(Mean%): a number that the model's code works out is 2 with a batch of 2 and 3 with a batch of 3")
+end)
+
+T.test("a forward function may draw random numbers: tracing takes none of them, and a removal is not taken for a change", function()
+  local class = nn.module("Noise", function(self) self.a, self.b = nn.Linear(4, 6), nn.Linear(6, 2) end)
+  function class:forward(x) return self.b(self.a(x)) + prune.randn { 2 } end
+  local net = class()
+  prune.seed(5)
+  local want = prune.rand({ 1 }):item()
+  prune.seed(5)
+  local graph = prune.graph(net, { 4 })
+  graph:group("a.weight", 1, { 2 }):remove()
+  T.equal(net.a.weight:size(1), 5)
+  T.equal(prune.rand({ 1 }):item(), want)
 end)
 
 T.done()

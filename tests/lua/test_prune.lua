@@ -229,6 +229,23 @@ T.test("a table that the code makes for the size it finds is found by the replay
   T.equal(even.a.weight:size(1), 3)
 end)
 
+T.test("a number that the code works out of a size is found by the replay: attention's scale after a head lost entries", function()
+  local Scaled = nn.module("Scaled", function(self) self.q, self.k, self.v, self.o = nn.Linear(5, 6), nn.Linear(5, 6), nn.Linear(5, 6), nn.Linear(6, 2) end)
+  function Scaled:forward(x)
+    local q, k, v = self.q(x), self.k(x), self.v(x)
+    return self.o(F.matmul(F.softmax(F.matmul(q, F.transpose(k)) / math.sqrt(self._width or q:size(3)), { dim = 3 }), v))
+  end
+  local net = Scaled()
+  local before = snapshot(net)
+  T.raises(function() prune.graph(net, { 4, 5 }):group("q.weight", 1, { 2, 3 }):remove() end,
+    "div at '' %(Scaled%): a number should stay 2.44949 after the removal, but the model's code gives 2; keep it as a number")
+  same_state(net, before)
+  prune.graph(net, { 4, 5 }):group("v.weight", 1, { 2, 3 }):remove()
+  net._width = 6
+  prune.graph(net, { 4, 5 }):group("q.weight", 1, { 2, 3 }):remove()
+  T.equal({ net.q.weight:size(1), net.k.weight:size(1), net.v.weight:size(1) }, { 4, 4, 4 })
+end)
+
 T.test("gradients, masks and optimiser state follow a removal, bit for bit", function()
   prune.seed(1)
   local net = prune.models.cnn { classes = 3, channels = 2, width = 4 }
