@@ -132,7 +132,7 @@ network("and so does a tensor of one number, on either side", { 6 }, { 8 }, func
 
 network("and one that the code makes", { 6 }, { 8 }, function(self) self.a = nn.Linear(6, 8) end, function(self, x)
   local y = self.a(x)
-  return F.sum(F.where(F.gt(y, 0), y, prune.zeros { 1 }:to "f64"), { dim = 2 })
+  return F.sum(F.where(F.gt(y, 0), y, prune.zeros({ 1 }, { dtype = "f64" })), { dim = 2 })
 end)
 
 network("a scale that is learned is no such number", { 6 }, {}, function(self) self.a, self.scale = nn.Linear(6, 8), nn.Parameter(prune.zeros { 1 }) end,
