@@ -142,6 +142,26 @@ T.test("whole blocks go in a stage 'depth'; stopped in the tuning behind it, it 
   T.raises(function() prune.recipe(shallow { criterion = "tailor" }, quiet) end, "did you mean taylor")
 end)
 
+T.test("every criterion that needs data gets the training data, also where nothing was trained before", function()
+  local function half(criterion)
+    return prune.recipe({ data = { "", batch = 16, limit = 32, threads = 1 }, model = { "cnn", width = 4 }, stages = {
+      { "prune", ratio = 0.5, criterion = criterion, batches = 1 },
+    } }, quiet).rows[1].params
+  end
+  local params = half "magnitude"
+  for _, name in ipairs { "activation", "apoz", "bn_scale", "chip", "eigendamage", "fpgm", "grasp", "group_fisher", "hrank", "lamp", "movement",
+    "obd", "random", "snip", "synflow", "taylor", "wanda" } do
+    T.equal(half { name }, params, name)
+  end
+  T.equal(half(function(group) -- of one's own: parameters hold gradients
+    local score = prune.zeros { group.size }
+    for part in group:parts() do
+      if part.parameter.is_parameter then score = score + part:rows "grad":square():sum(2) end
+    end
+    return score
+  end), params)
+end)
+
 T.test("other options of a stage that was run are refused; more epochs are not, and what follows is done anew; restart begins again", function()
   local out = folder()
   prune.recipe(recipe { out = out }, quiet)

@@ -134,7 +134,9 @@ local function options_of(context, stage)
   own.fold, own.reconstruct = nil, nil
   local criterion = object("criterion", own.criterion, require "prune.criterion")
   own.criterion = not context.dry and criterion or nil
-  if not context.dry and type(criterion) == "table" and (criterion.needs_gradients or criterion.needs_data) then own.data = context.train end
+  -- functions of one's own may want gradients
+  local needs = type(criterion) == "table" and criterion.needs or criterion and "gradients" or "nothing"
+  if not context.dry and needs ~= "nothing" and needs ~= "flow" then own.data = context.train end
   return own
 end
 
