@@ -174,6 +174,10 @@ end
 function structured.verify(net, plan, given)
   local o = options.check("prune.verify", given, { dtype = "f32", gradients = false, tolerance = none, batch = 2 })
   options.module("prune.verify", "the first argument", net)
+  options.choice("prune.verify", "dtype", o.dtype, { "f32", "f64" })
+  options.count("prune.verify", "batch", o.batch)
+  if type(o.gradients) ~= "boolean" then error(("prune.verify: gradients is true or false, got %s"):format(tostring(o.gradients)), 2) end
+  if o.tolerance ~= nil then options.number("prune.verify", "tolerance", o.tolerance, 0, math.huge) end
   local traced, units
   if plans.is_plan(plan) then
     if plan.applied then error("prune.verify: the plan was applied already; verify it before", 2) end
@@ -186,6 +190,8 @@ function structured.verify(net, plan, given)
   else
     error("prune.verify: the second argument must be a plan, a group or a list of groups, got " .. type(plan), 2)
   end
+  local owner = traced:state().net
+  if owner and owner ~= net then error("prune.verify: the group is of another module's graph", 2) end
   local output, gradient = core.verify(traced, units, examples_of(traced, o.batch), o.dtype, o.gradients)
   local worst, tolerance = math.max(output, gradient), o.tolerance or (o.dtype == "f64" and 1e-10 or 1e-4)
   if worst > tolerance or worst ~= worst then

@@ -305,6 +305,21 @@ T.test("inputs and outputs of the model are pinned, and the reason is told", fun
   assert(graph:why(net.fc.weight, 1, 1):find "pinned" and not graph:why(net.conv1.weight, 1, 1):find "pinned")
 end)
 
+T.test("verify checks its options, and that a group is of the module's graph", function()
+  local net = nn.Sequential(nn.Linear(4, 6), nn.Linear(6, 2))
+  local group = prune.graph(net, { 4 }):groups()[1]:pick { 1 }
+  T.raises(function() prune.verify(net, group, { dtype = "bf16" }) end, "prune.verify: dtype is one of 'f32', 'f64', got bf16")
+  T.raises(function() prune.verify(net, group, { batch = 0 }) end, "prune.verify: batch must be an integer of at least 1, got 0")
+  T.raises(function() prune.verify(net, group, { tolerance = "1e-4x" }) end, "prune.verify: tolerance must be a number")
+  T.raises(function() prune.verify(net, group, { gradients = 1 }) end, "prune.verify: gradients is true or false, got 1")
+  T.raises(function() prune.verify(nn.Linear(4, 2), group) end, "prune.verify: the group is of another module's graph")
+  T.raises(function() prune.verify(nn.Linear(4, 2), { group }) end, "prune.verify: the group is of another module's graph")
+  assert(prune.verify(net, group, { batch = 1, gradients = true, tolerance = 1e-5 }) <= 1e-5)
+  local module = prune.graph(net, { 4 }):module()
+  assert(prune.verify(module, prune.graph(module, { 4 }):groups()[1]:pick { 1 }) <= 1e-5)
+  assert(prune.verify(net, group) <= 1e-5, "the graph of the module is another")
+end)
+
 T.test("groups of another state or model, wrong indices and parameters outside the graph are refused", function()
   local net, other = prune.models.cnn { classes = 3, width = 4 }, prune.models.cnn { classes = 3, width = 4 }
   local graph = prune.graph(net, { 3, 8, 8 })
