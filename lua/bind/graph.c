@@ -5,6 +5,7 @@
  */
 #include "bind_graph.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 bind_graph *bind_check_graph_box(lua_State *L, int index) {
@@ -66,6 +67,33 @@ static pr_status add_modules(lua_State *L, int index, pr_trace *trace) {
 
 enum { MOST_TENSORS = 64 };
 
+static int by_name(const void *a, const void *b) {
+  return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+/* Pushes what a table holds: 1..n in order, then what has a name, by name. */
+static pr_status push_entries(lua_State *L, int table) {
+  const char *name[MOST_TENSORS];
+  int count = (int)lua_rawlen(L, table), names = 0;
+  if (!lua_checkstack(L, count + MOST_TENSORS + 4))
+    return pr_fail(PR_ERR_UNSUPPORTED, "the model has too many outputs");
+  for (lua_pushnil(L); lua_next(L, table); lua_pop(L, 1)) {
+    if (lua_isinteger(L, -2) && lua_tointeger(L, -2) >= 1 && lua_tointeger(L, -2) <= count) continue;
+    if (lua_type(L, -2) != LUA_TSTRING || names == MOST_TENSORS) {
+      lua_pop(L, 2);
+      return pr_fail(PR_ERR_UNSUPPORTED,
+                     names == MOST_TENSORS
+                         ? "the model has too many outputs"
+                         : "the model returns a table whose keys are neither 1..n nor names");
+    }
+    name[names++] = lua_tostring(L, -2);
+  }
+  qsort(name, (size_t)names, sizeof *name, by_name);
+  for (int k = 1; k <= count; k++) lua_rawgeti(L, table, k);
+  for (int k = 0; k < names; k++) lua_pushstring(L, name[k]), lua_rawget(L, table);
+  return PR_OK;
+}
+
 /* Tensors among the values from `first` to the top, those inside tables in order too. */
 static pr_status gather_outputs(lua_State *L, int first, pr_tensor **out, int *n) {
   for (int i = first; i <= lua_gettop(L); i++) {
@@ -75,10 +103,9 @@ static pr_status gather_outputs(lua_State *L, int first, pr_tensor **out, int *n
         return pr_fail(PR_ERR_UNSUPPORTED, "the model has more than %d outputs", MOST_TENSORS);
       out[(*n)++] = *t;
     } else if (lua_istable(L, i)) {
-      int top = lua_gettop(L), count = (int)lua_rawlen(L, i);
-      if (!lua_checkstack(L, count + 4)) return pr_fail(PR_ERR_UNSUPPORTED, "the model has too many outputs");
-      for (int k = 1; k <= count; k++) lua_rawgeti(L, i, k);
-      pr_status status = count ? gather_outputs(L, top + 1, out, n) : PR_OK;
+      int top = lua_gettop(L);
+      pr_status status = push_entries(L, i);
+      if (!status) status = gather_outputs(L, top + 1, out, n);
       lua_settop(L, top);
       PR_TRY(status);
     } else {

@@ -1,7 +1,7 @@
 -- Graphs: what tracing sees, costs in both conventions, running at another batch size, pictures.
 local T = require "testing"
 local prune = require "prune"
-local nn = prune.nn
+local nn, F = prune.nn, prune.nn.functional
 
 T.test("costs of ResNet-18 in both conventions", function()
   local profile = prune.profile(prune.models.resnet18 { classes = 10 }, { 3, 32, 32 })
@@ -103,6 +103,34 @@ end)
 T.test("numbers in tables have a comma every three digits, whatever their sign", function()
   local thousands = require("prune.graph").thousands
   T.equal({ thousands(0), thousands(999), thousands(-364), thousands(1234), thousands(-1234567) }, { "0", "999", "-364", "1,234", "-1,234,567" })
+end)
+
+T.test("outputs in tables, by number and by name, are all the model's outputs and stay", function()
+  local net = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 6), nn.Linear(6, 2))
+  local class = nn.module("Named", function(self) self.net = net end)
+  local function traced(forward)
+    class.forward = forward
+    return prune.graph(class(), { 4 })
+  end
+  local graph = traced(function(_, x)
+    local y = net[1](x)
+    return { net[3](net[2](y)), features = y, last = { F.relu(x) } }
+  end)
+  T.equal({ #graph:outputs(), #graph:groups() }, { 3, 1 })
+  assert(graph:why("net.0.weight", 1, 1):find "outputs stay as they are, and it is among")
+  T.equal(graph:outputs()[2].shape, { 2, 8 })
+  local result = graph:module()(prune.randn { 3, 4 })
+  T.equal(result:size(), { 3, 2 })
+  T.raises(function() traced(function(_, x) return { [3] = net(x) } end) end, "keys are neither 1..n nor names")
+  T.raises(function() traced(function(_, x) return { net(x), loss = 1 } end) end, "the model returns a number")
+  T.raises(function() traced(function() return {} end) end, "the model returns nothing")
+  T.raises(function()
+    traced(function(_, x)
+      local round = { net(x) }
+      round.again = round
+      return round
+    end)
+  end, "more than 64 outputs")
 end)
 
 T.done()
