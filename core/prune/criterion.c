@@ -154,6 +154,12 @@ static int compare_ranked(const void *a, const void *b) {
 }
 
 static pr_status lamp(double *score, int32_t n) {
+  for (int32_t u = 0; u < n; u++)
+    if (score[u] < 0)
+      return pr_fail(PR_ERR_ARGUMENT,
+                     "normalizer lamp needs scores of at least 0, that of unit %lld is %g; take another "
+                     "normalizer",
+                     PR_INDEX(u), score[u]);
   ranked *order = PRB_ARRAY(ranked, n);
   if (!order) return PR_ERR_MEMORY;
   for (int32_t u = 0; u < n; u++) order[u] = (ranked){ score[u], u };
@@ -199,6 +205,7 @@ pr_status prP_normalize(const pr_arg *options, double *score, int32_t n) {
   case PRP_QUANTILE: PR_TRY(quantile(score, n, options[1].real, &scale)); break;
   default: break;
   }
+  scale = fabs(scale); /* signed scores may have a divisor below 0, which must not turn their order round */
   for (int32_t u = 0; u < n; u++) score[u] = scale != 0 ? (score[u] - shift) / scale : 0;
   return PR_OK;
 }

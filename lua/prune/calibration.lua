@@ -220,12 +220,13 @@ local function squared_norm(tensors)
 end
 
 --- The Hessian of a model's loss times its gradient, by central differences of gradients along the gradient: (g(w + h g) - g(w - h g)) /
--- 2 h with |h g| = step |w|. The model stays as it was.
+-- 2 h with |h g| = step |w|. The model stays as it was. Where activations have kinks (ReLU) the difference takes in those that are crossed: it
+-- is the curvature over the step, not that of one point, and a shorter step makes it noisier, not better.
 -- @param net a module
 -- @param data has batches(); or a list of { inputs, labels }
 -- @param[opt] batches at most so many (default: all)
 -- @param[opt] loss function(output, labels) -> scalar tensor (default: cross entropy)
--- @param[opt] step size of the difference relative to the weights (1e-3)
+-- @param[opt] step size of the difference relative to the weights (1e-2)
 -- @return table parameter -> tensor
 function calibration.hessian_gradient(net, data, batches, loss, step)
   local list = {} -- the same batches each time
@@ -235,7 +236,7 @@ function calibration.hessian_gradient(net, data, batches, loss, step)
     local kept, guard <close> = restoring(net) -- luacheck: ignore
     local length = math.sqrt(squared_norm(gradients))
     if length == 0 then return gradients end -- H 0 = 0
-    local h = (step or 1e-3) * math.sqrt(squared_norm(kept)) / length
+    local h = (step or 1e-2) * math.sqrt(squared_norm(kept)) / length
     local function gradients_at(shift)
       for p, value in pairs(kept) do p:copy(value + gradients[p] * shift) end
       return calibration.gradients(net, list, nil, loss)

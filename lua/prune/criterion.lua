@@ -310,6 +310,7 @@ end
 --- the model is pruned; making an optimiser for the parameters forgets it.
 -- @param net a module whose parameters hold gradients
 function Criterion:apply(net)
+  if getmetatable(self) ~= Criterion then error(("Criterion:apply is called on a criterion: criterion:apply(net), got %s"):format(type(self)), 2) end
   if self.needs ~= "movement" then error(("criterion %s does not watch a training; only movement does"):format(self.name), 2) end
   options.module("criterion movement", "the model", net)
   core.no_grad(function()

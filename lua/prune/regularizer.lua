@@ -80,11 +80,22 @@ end
 
 -- --- what they act on -------------------------------------------------------------------------------------------------
 
--- Sizes of all parameters: a graph from before a removal is made anew.
-local function sizes_of(net)
-  local sizes = {}
-  for name, p in net:named_parameters() do sizes[#sizes + 1] = name .. ":" .. table.concat(p:size(), "x") end
-  return table.concat(sizes, " ")
+-- Names, sizes and parameters of a model: a graph from before a removal, or before a layer was replaced, is made anew.
+local function parameters_of(net)
+  local list = {}
+  for name, p in net:named_parameters() do
+    list[#list + 1] = name .. ":" .. table.concat(p:size(), "x")
+    list[#list + 1] = p
+  end
+  return list
+end
+
+local function same(a, b)
+  if not a or #a ~= #b then return false end
+  for i, one in ipairs(a) do
+    if not rawequal(one, b[i]) then return false end
+  end
+  return true
 end
 
 -- Of a model that was only run and never traced, the graph may not be had: for scales that is no error.
@@ -102,10 +113,11 @@ end
 
 local function graph_of(self, net)
   if self.acts_on == "weights" then return nil end
-  local sizes = sizes_of(net)
-  if self._net ~= net or self._sizes ~= sizes then
+  local parameters = parameters_of(net)
+  local untraced = not self._graph and net._input ~= self._input -- the shape was not known, and now it is
+  if self._net ~= net or untraced or not same(self._parameters, parameters) then
     self._graph = make_graph(self, net)
-    self._net, self._sizes = net, sizes
+    self._net, self._parameters, self._input = net, parameters, net._input
   end
   return self._graph
 end
@@ -149,6 +161,9 @@ end
 -- cannot go.
 -- @param net a module
 function Regularizer:apply(net)
+  if getmetatable(self) ~= Regularizer then
+    error(("Regularizer:apply is called on a regularizer: regularizer:apply(net), got %s"):format(type(self)), 2)
+  end
   options.module("prune.regularizer." .. self.name, "the model", net)
   local graph, tensors, names = graph_of(self, net), {}, nil
   if self.acts_on == "scales" then

@@ -29,6 +29,16 @@ local function check_function(name, value)
   if value ~= nil and not util.is_callable(value) then fail("%s must be a function, got %s", name, type(value)) end
 end
 
+local function check_criterion(value)
+  if value == nil or util.is_callable(value) then return end
+  local text = "criterion must be one of prune.criterion, such as prune.criterion.magnitude(), or a function(group); got %s"
+  if type(value) ~= "string" then fail(text, type(value)) end
+  local names = {}
+  for _, described in ipairs(core.criteria()) do names[#names + 1] = described.name end
+  local near = core.nearest(value, names)
+  fail(text .. "%s", "'" .. value .. "'", near and ("; did you mean prune.criterion.%s()?"):format(near) or "")
+end
+
 -- A table by name and ratios of kinds say how much goes of some groups; the others lose nothing unless a target says so.
 local function read_target(o)
   local wanted = target.read(WHERE, o)
@@ -55,7 +65,7 @@ end
 
 local function read(given)
   local o = options.check(WHERE, given, known)
-  check_function("criterion", o.criterion)
+  check_criterion(o.criterion)
   check_function("loss", o.loss)
   check_function("measure", o.measure)
   options.choice(WHERE, "rounding", o.rounding, { "down", "up", "nearest" })

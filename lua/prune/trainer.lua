@@ -23,7 +23,8 @@ local none = options.none
 --   schedule: function(epoch from 0) -> factor of the rate, or a table such as { "cosine", epochs = 10 } (prune.schedule); schedule_by = "batch":
 --   it is asked before each batch, for the number of batches of this stage before it;
 --   distill: { teacher = module, temperature = 4, weight = 0.5 }: knowledge distillation, the loss becomes (1 - weight) loss + weight
---   T^2 KL(softmax(teacher / T) || softmax(model / T)) (Hinton et al. 2015); the teacher stays as it is;
+--   T^2 KL(softmax(teacher / T) || softmax(model / T)) (Hinton et al. 2015); the teacher is put into evaluation mode, nothing
+--   else of it changes;
 --   sparsity: an object of prune.sparse (RigL and the like), or any with step(net, optimizer), which takes the optimiser's step, and if it
 --   needs them start(net), after_epoch(net), state() and load_state(state);
 --   snapshot: a number of batches: after so many of each stage the model is kept as trainer.ticket (prune.lottery), with out also as
@@ -63,6 +64,14 @@ local function new(_, net, given)
     if o[name] ~= nil and not util.is_callable(o[name]) then
       error(("prune.Trainer: %s must be a function, got %s"):format(name, type(o[name])), 2)
     end
+  end
+  if o.regularizer ~= nil then
+    local ok, apply = pcall(function() return o.regularizer.apply end)
+    if not ok or not util.is_callable(apply) then
+      error(("prune.Trainer: regularizer must be an object with apply(net), such as prune.regularizer.bn_scale { strength = 1e-4 }, got %s"):format(
+        type(o.regularizer)), 2)
+    end
+    if o.step then error("prune.Trainer: with option 'step' the step is one's own, so 'regularizer' would do nothing; give one of them", 2) end
   end
   if o.sparsity ~= nil then
     local ok, step = pcall(function() return o.sparsity.step end)

@@ -106,6 +106,21 @@ T.test("equal scores normalise to numbers, not to NaN", function()
   end
 end)
 
+T.test("no normaliser turns the order of scores below 0 round; lamp refuses them", function()
+  local net = chain { { 1, 0 }, { 1, 0 }, { 1, 0 }, { 1, 0 } }
+  net[1].weight:set_slot("movement", prune.tensor { { -1, 0 }, { -2, 0 }, { 0.5, 0 }, { -0.25, 0 } })
+  net[3].weight:set_slot("movement", prune.zeros { 2, 4 })
+  local expected = {
+    sum = { -1 / 2.75, -2 / 2.75, .5 / 2.75, -.25 / 2.75 }, mean = { -4 / 2.75, -8 / 2.75, 2 / 2.75, -1 / 2.75 }, max = { -2, -4, 1, -.5 },
+    quantile = { -4, -8, 2, -1 }, minmax = { .4, 0, 1, .7 }, gaussian = { -.292603, -1.228931, 1.111890, .409644 },
+  }
+  for normalizer, wanted in pairs(expected) do
+    local movement = criterion.movement { normalizer = normalizer, reduction = "first" }
+    T.close(scores(movement, net, { 2 }, "0.weight"), wanted, 1e-5, normalizer)
+  end
+  T.raises(function() scores(criterion.movement { normalizer = "lamp" }, net, { 2 }, "0.weight") end, "lamp needs scores of at least 0")
+end)
+
 T.test("lamp is squared magnitude over what is not smaller", function()
   local net = chain { { 1, 0 }, { 0, 1.5 }, { 2, 0 } } -- with the next layer's ones: (1 + 2) / 2, (2.25 + 2) / 2, (4 + 2) / 2
   T.close(scores(criterion.lamp(), net, { 2 }, "0.weight"), { 1.5 / 6.625, 2.125 / 5.125, 1 }, 1e-6)
@@ -221,6 +236,20 @@ T.test("H g is exact where the loss is quadratic; grasp is the sum of w (H g)", 
     calibration.hessian_gradient(r, data), function(v, d) return v * d * 4 end), 1e-9)
 end)
 
+T.test("H g by differences is that of the point where the loss is smooth", function()
+  prune.seed(6)
+  local net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Tanh(), nn.Flatten(), nn.Linear(64, 3)):to "f64"
+  local data = batches(2, 4)
+  local wanted, wide = calibration.hessian_gradient(net, data, nil, nil, 1e-6), calibration.hessian_gradient(net, data)
+  local off, all = 0, 0
+  for p, t in pairs(wanted) do off, all = off + (wide[p] - t):square():sum():item(), all + t:square():sum():item() end
+  assert(math.sqrt(off / all) < 1e-3, math.sqrt(off / all))
+  for i, batch in ipairs(data) do data[i] = { batch[1]:to "f32", batch[2] } end
+  local narrow, sum = calibration.hessian_gradient(net:to "f32", data), 0
+  for p, t in pairs(wanted) do sum = sum + (narrow[p]:to "f64" - t):square():sum():item() end
+  assert(math.sqrt(sum / all) < 1e-3, "in f32 rounding does not show")
+end)
+
 T.test("synflow: what flows through every layer is the whole flow; data, biases and signs do not matter", function()
   local net = residual()
   local graph = prune.graph(net, shape)
@@ -274,6 +303,7 @@ T.test("movement adds -w g over steps, follows a removal, and serves the Trainer
       __len = function() return #data end }, { epochs = 1 })
   assert(#watch(whole(prune.graph(fresh, shape), "conv1.weight")):totable() == 4)
   T.raises(function() criterion.taylor():apply(net) end, "only movement")
+  T.raises(function() criterion.movement().apply(net) end, "criterion:apply%(net%), got table")
   T.close(scores(criterion.movement(plain), net, shape, "conv1.weight", data), by_rows(net, shape, "conv1.weight",
     calibration.gradients(net, data), function(w, g) return -(w * g) end), 1e-9)
 end)
@@ -450,6 +480,8 @@ T.test("options are checked by name, type and range", function()
   T.raises(function() criterion.apoz { threshold = -1 } end, "threshold must be at least 0")
   T.raises(function() criterion.group_fisher { cost = "flops" } end, "'cost' is one of")
   T.raises(function() criterion.magnitude(3) end, "options are a table")
+  T.raises(function() prune.structured(residual(), shape, { ratio = 0.5, criterion = "taylr" }) end, "did you mean prune.criterion.taylor%(%)?")
+  T.raises(function() prune.structured(residual(), shape, { ratio = 0.5, criterion = 3 }) end, "or a function%(group%); got number")
 end)
 
 T.test("what is missing is named, and nothing has changed", function()

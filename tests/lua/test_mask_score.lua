@@ -111,6 +111,22 @@ T.test("Wanda's scores, and any function of a parameter", function()
   T.close(list[1], parameters[1] * parameters[1], 1e-12)
 end)
 
+T.test("of a function's scores below 0 the lowest go too, not those of least magnitude", function()
+  local net = small()
+  local function signed(p) return p:value() end
+  local scores, weights = mask.scores(net, { criterion = signed })
+  local lowest = math.min(weights[1]:amin():item(), weights[2]:amin():item())
+  for i, p in ipairs(weights) do T.close(scores[i], p:value() - lowest, 1e-12) end
+  local before = prune.nn.functional.cat({ weights[1]:value():reshape(-1), weights[2]:value():reshape(-1) }, 1):clone()
+  mask.unstructured(net, { criterion = signed, sparsity = 0.5 })
+  local kept = prune.nn.functional.cat({ weights[1].mask:reshape(-1), weights[2].mask:reshape(-1) }, 1):to "f64"
+  local least_kept, most_gone = math.huge, -math.huge
+  for i, value in ipairs(before:totable()) do
+    if kept[i]:item() == 1 then least_kept = math.min(least_kept, value) else most_gone = math.max(most_gone, value) end
+  end
+  assert(most_gone < least_kept, most_gone .. " went, " .. least_kept .. " stayed")
+end)
+
 -- --- masks ----------------------------------------------------------------------------------------------------------
 
 T.test("masks by criterion are those of the ranking, and meet the total under every allocation", function()

@@ -121,6 +121,18 @@ T.test("failing in any step and started again, it goes on from the latest checkp
   end
 end)
 
+T.test("criteria that need data get the training data, not what gradients the last batch left", function()
+  for _, name in ipairs { "taylor", "wanda", "grasp" } do
+    local result = prune.recipe({ data = { "", batch = 32, limit = 96, threads = 1 }, model = { "cnn", width = 4 }, seed = 3,
+      stages = { { "prune", ratio = 0.5, criterion = name, batches = 2 } } }, quiet)
+    prune.seed(3)
+    local train = prune.data.load("", { batch = 32, limit = 96, threads = 1 })
+    local net = prune.models.cnn { classes = 10, channels = 1, width = 4 }
+    prune.structured(net, { 1, 8, 8 }, { ratio = 0.5, criterion = prune.criterion[name](), data = train, batches = 2 }):apply()
+    for path, p in net:named_parameters() do T.equal(result.net:parameter(path):totable(), p:totable(), name .. " " .. path) end
+  end
+end)
+
 T.test("whole blocks go in a stage 'depth'; stopped in the tuning behind it, it ends with the same bits", function()
   local function shallow(o)
     local given = recipe(o)

@@ -80,6 +80,33 @@ T.test("the groups are found anew after a removal", function()
   assert(report["conv1.weight"] > 0 and report["conv3.weight"] > 0)
 end)
 
+T.test("a layer that was replaced by one of the same size is met", function()
+  for _, name in ipairs { "group_lasso", "bn_scale" } do
+    local net = network()
+    local regularizer = prune.regularizer[name] { strength = 0.1, shape = { 1, 8, 8 } }
+    regularizer:apply(net)
+    net.conv2, net.bn2 = prune.nn.Conv2d(4, 8, 3, { padding = 1 }), prune.nn.BatchNorm2d(8)
+    net:zero_grad()
+    F.cross_entropy(net(prune.randn { 4, 1, 8, 8 }), prune.randint(1, 10, { 4 })):backward()
+    local before = net.bn2.weight.grad:clone()
+    regularizer:apply(net)
+    assert(not net.bn2.weight.grad:equal(before), name)
+  end
+end)
+
+T.test("bn_scale leaves pinned scales alone as soon as the shape of the input is known", function()
+  local nn = prune.nn
+  local net = nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 2, 1))
+  net(prune.randn { 2, 3, 4, 4 }):sum():backward()
+  local regularizer = prune.regularizer.bn_scale { strength = 1 }
+  regularizer:apply(net) -- what its channels are is not known yet
+  prune.graph(net, { 3, 4, 4 })
+  local pinned, free = net[1].weight.grad:clone(), net[3].weight.grad:clone()
+  regularizer:apply(net)
+  T.equal(net[1].weight.grad, pinned)
+  T.close(net[3].weight.grad, free + 1, 1e-6)
+end)
+
 T.test("training with bn_scale shrinks the scales", function()
   local function train(regularizer)
     prune.seed(5)
@@ -108,6 +135,7 @@ T.test("wrong options are refused", function()
   T.raises(function() prune.regularizer.group_variance { eps = 0 } end, "eps must be above 0")
   T.raises(function() prune.regularizer.hoyer { shape = { 1, 8, 8 } } end, "no option 'shape'")
   T.raises(function() prune.regularizer.bn_scale():report() end, "not applied yet")
+  T.raises(function() prune.regularizer.bn_scale().apply(prune.nn.ReLU()) end, "regularizer:apply%(net%), got table")
   T.raises(function() prune.regularizer.bn_scale():apply(prune.nn.ReLU()) end, "no batch norm")
 end)
 

@@ -449,7 +449,7 @@ T.test("every option is checked by name, type and range", function()
     [{ ratio = 0.5, max_ratio = 2 }] = "max_ratio must be a number in 0..1", [{ ratio = 0.5, max_ratio = "1" }] = "max_ratio",
     [{ ratio = 0.5, min_units = 0 }] = "min_units must be an integer of at least 1", [{ ratio = 0.5, min_units = 1.5 }] = "min_units",
     [{ ratio = 0.5, round_to = 0 }] = "round_to", [{ ratio = 0.5, rounding = "nearst" }] = "did you mean 'nearest'",
-    [{ ratio = 0.5, criterion = "magnitude" }] = "criterion must be a function", [{ ratio = 0.5, loss = 1 }] = "loss must be a function",
+    [{ ratio = 0.5, criterion = "magnitude" }] = "criterion must be one of prune.criterion", [{ ratio = 0.5, loss = 1 }] = "loss must be a function",
     [{ latency = 0.5, measure = 1 }] = "measure must be a function", [{ ratio = 0.5, steps = 0 }] = "steps must be an integer",
     [{ ratio = 0.5, schedule = "linear" }] = "needs steps", [{ ratio = 0.5, allocation = 3 }] = "allocation is",
     [{ ratoi = 0.5 }] = "did you mean 'ratio'",

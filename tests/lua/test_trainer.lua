@@ -354,6 +354,17 @@ T.test("loss, metric and regularizer of one's own", function()
   T.close(trainer:evaluate(test).loss * 2, history[1].test.loss, 1e-6)
 end)
 
+T.test("a regularizer must be able to act, and to be asked to", function()
+  local net = Net()
+  local function with(regularizer, step)
+    return function() prune.Trainer(net, { optimizer = optimizers.sgd(net), regularizer = regularizer, step = step }) end
+  end
+  for _, wrong in ipairs { 3, "bn_scale", {}, prune.regularizer.bn_scale } do
+    T.raises(with(wrong), "regularizer must be an object with apply%(net%), such as .*, got " .. type(wrong))
+  end
+  T.raises(with(prune.regularizer.bn_scale(), function() return 0 end), "'regularizer' would do nothing")
+end)
+
 T.test("a whole step of one's own, whose optimiser is resumed too", function()
   local function run(folder, stop, resume, seed)
     prune.seed(seed)

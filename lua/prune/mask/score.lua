@@ -97,15 +97,15 @@ local function scorer(where, net, o)
   local criterion, c = o.criterion, { where = where, loss = o.loss, shape = o.shape }
   if type(criterion) == "function" then
     return function(layers)
-      local scores = {}
+      local scores, lowest = {}, 0
       for _, layer in ipairs(layers) do
         local s = core.no_grad(criterion, layer.weight, layer.name)
         if not core.is_tensor(s) then
           common.fail(where, "the criterion must return a tensor of scores for '%s', got %s", layer.name, type(s))
         end
-        scores[layer.weight] = s
+        scores[layer.weight], lowest = s, math.min(lowest, s:numel() > 0 and s:amin():item() or 0)
       end
-      return scores
+      return lowest < 0 and moved_up(scores) or scores
     end
   end
   common.choice(where, "criterion", criterion, names_of(criteria))

@@ -128,15 +128,25 @@ local function once(context, stage, work, keeper, rebuild)
   return true
 end
 
+-- Does a criterion take data? Functions of one's own may want gradients. Movement that a training left on the parameters serves as it is.
+local function takes_data(net, criterion)
+  local needs = type(criterion) == "table" and criterion.needs or criterion and "gradients" or "nothing"
+  if needs == "nothing" or needs == "flow" then return false end
+  for _, p in net:named_parameters() do
+    for _, slot in ipairs(needs == "movement" and p:slots() or {}) do
+      if slot[1] == "movement" then return false end
+    end
+  end
+  return true
+end
+
 -- A dry run ranks by magnitude: criteria may need data.
 local function options_of(context, stage)
   local own = own_options(stage.options)
   own.fold, own.reconstruct = nil, nil
   local criterion = object("criterion", own.criterion, require "prune.criterion")
   own.criterion = not context.dry and criterion or nil
-  -- functions of one's own may want gradients
-  local needs = type(criterion) == "table" and criterion.needs or criterion and "gradients" or "nothing"
-  if not context.dry and needs ~= "nothing" and needs ~= "flow" then own.data = context.train end
+  if not context.dry and own.data == nil and takes_data(context.net, criterion) then own.data = context.train end
   return own
 end
 

@@ -156,8 +156,8 @@ local function constants(x, axis)
   return low
 end
 
--- What a node adds to its output for an input that holds the constants: one number per output channel; nil where that depends on the
--- place (padding brings zeros). `interior`: then that of the middle.
+-- What a node adds to its output for an input that holds the constants: one number per output channel, and whether that is so everywhere;
+-- nil where it depends on the place (padding brings zeros, or a transposed convolution's windows overlap). `interior`: then that of the middle.
 local function contribution(node, x, axis, values, interior)
   local shape = x:size()
   shape[1] = axis == 1 and shape[1] or 1
@@ -172,8 +172,12 @@ local function contribution(node, x, axis, values, interior)
   y = y:permute(order):reshape(y:size(out_axis), -1)
   local low, high = y:amin { dim = { 2 } }, y:amax { dim = { 2 } }
   local scale = y:abs():amax():item()
-  if (high - low):amax():item() <= 1e-12 * scale then return low end
-  return interior and y:select(2, y:size(2) // 2 + 1) or nil
+  if (high - low):amax():item() <= 1e-12 * scale then return low, true end
+  return interior and y:select(2, y:size(2) // 2 + 1) or nil, false
+end
+
+local function spoilt_by(node)
+  return node.op:find "transpose" and "what it adds differs from place to place" or "its padding brings zeros"
 end
 
 -- Where the contribution goes: the layer's bias, or, subtracted, the running mean of the batch norm behind it.
@@ -294,8 +298,10 @@ function fold.plan(traced, units, o)
       line.reason = "it has neither a bias nor a batch norm with running statistics behind it; give it a bias"
     elseif line.channels > 0 and target.tensor.mask then line.reason = "its " .. into .. " is masked"
     elseif line.channels > 0 then
-      change = core.no_grad(contribution, node, x, axis, values, o.interior)
-      if not change then line.reason = "its padding brings zeros; fold = \"interior\" takes the constant of the middle" end
+      local everywhere
+      change, everywhere = core.no_grad(contribution, node, x, axis, values, o.interior)
+      line.exact = line.exact and everywhere
+      if not change then line.reason = spoilt_by(node) .. "; fold = \"interior\" takes the constant of the middle" end
     end
     if line.channels > 0 then report[#report + 1] = line end
     if target then

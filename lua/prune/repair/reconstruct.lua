@@ -130,6 +130,17 @@ local function solve_rows(rows, d, ridge)
   return x:transpose(1, 2):matmul(share), r:square():sum():item(), (r - kernel:matmul(share)):square():sum():item()
 end
 
+local function check_finite(job)
+  local sum = job.wanted
+  for g = 1, job.groups do
+    sum = sum + (job.grams[g] and job.grams[g]:sum():item() or 0)
+    for _, rows in ipairs(job.kept[g]) do sum = sum + rows:sum():item() end
+  end
+  if sum ~= sum or math.abs(sum) == math.huge then
+    error(("%s: what '%s' reads or gives on the data is NaN or infinite"):format(where, job.node.path), 0)
+  end
+end
+
 -- Solve for the change of the weights; the squared error before and after. The weights are changed.
 local function solve(job, ridge)
   local before, after, weights, biases = 0, 0, {}, {}
@@ -201,6 +212,7 @@ function reconstruct.fit(whole, small, kept, o)
       if job.count > MOST then
         line.reason = ("it has %d inputs, and more than %d rows of data; give fewer batches or positions"):format(job.columns, MOST)
       else
+        check_finite(job)
         local before, after = solve(job, o.ridge)
         line.before, line.after = before / math.max(job.wanted, 1e-300), after / math.max(job.wanted, 1e-300)
         names[#names + 1] = weight.name
