@@ -206,7 +206,7 @@ end
 local function score(traced, blocks, s, net, o)
   local criterion = o.criterion or (o.data and "similarity" or "magnitude")
   if type(criterion) ~= "function" and criterion ~= "magnitude" then
-    if o.data == nil then error(('%s: criterion "%s" needs option data'):format(where, criterion), 3) end
+    if o.data == nil then core.fail(('%s: criterion "%s" needs option data'):format(where, criterion)) end
   end
   local function batches() return measuring.collect(o.data, o.batches, where) end
   if criterion == "similarity" then return change_scores(blocks, s, batches()) end
@@ -220,7 +220,7 @@ local function score(traced, blocks, s, net, o)
   for i, block in ipairs(blocks) do
     scores[i] = criterion { path = block.path, index = i, parameters = block.tensors, macs = block.macs, params = block.params }
     if type(scores[i]) ~= "number" or scores[i] ~= scores[i] then
-      error(("%s: the criterion must return a number for each block, got %s for '%s'"):format(where, tostring(scores[i]), block.path), 3)
+      core.fail(("%s: the criterion must return a number for each block, got %s for '%s'"):format(where, tostring(scores[i]), block.path))
     end
   end
   return scores
@@ -232,20 +232,20 @@ end
 local function read_target(o, count, before)
   local given
   for _, name in ipairs { "blocks", "ratio", "macs", "params" } do
-    if o[name] ~= nil and given then error(("%s: give one of blocks, ratio, macs and params, not both %s and %s"):format(where, given, name), 3) end
+    if o[name] ~= nil and given then core.fail(("%s: give one of blocks, ratio, macs and params, not both %s and %s"):format(where, given, name)) end
     if o[name] ~= nil then given = name end
   end
-  if not given then error(where .. ": say how much: blocks (how many go), ratio (share of them), macs or params (what is left)", 3) end
+  if not given then core.fail(where .. ": say how much: blocks (how many go), ratio (share of them), macs or params (what is left)") end
   local value = o[given]
   if type(value) ~= "number" or value ~= value or value < 0 then
-    error(("%s: %s must be a number of at least 0, got %s"):format(where, given, tostring(value)), 3)
+    core.fail(("%s: %s must be a number of at least 0, got %s"):format(where, given, tostring(value)))
   end
   if given == "blocks" then
-    if math.type(value) ~= "integer" then error(("%s: blocks must be an integer, got %s (ratio takes a share)"):format(where, value), 3) end
-    if value > count then error(("%s: %d blocks cannot go: there are %d that can"):format(where, value, count), 3) end
+    if math.type(value) ~= "integer" then core.fail(("%s: blocks must be an integer, got %s (ratio takes a share)"):format(where, value)) end
+    if value > count then core.fail(("%s: %d blocks cannot go: there are %d that can"):format(where, value, count)) end
     return value
   elseif given == "ratio" then
-    if value > 1 then error(("%s: ratio must be in 0..1, got %g"):format(where, value), 3) end
+    if value > 1 then core.fail(("%s: ratio must be in 0..1, got %g"):format(where, value)) end
     return math.floor(value * count + 1e-6)
   end
   return nil, given, value <= 1 and value * before[given] or value
@@ -265,18 +265,29 @@ local function choose(traced, blocks, order, o, before)
     list, after = first(n)
   end
   if after[target] > most then
-    error(("%s: %s %s is out of reach: with all %d blocks gone %s are left"):format(where, target, graph.thousands(math.floor(most)), #order,
-      graph.thousands(after[target])), 3)
+    core.fail(("%s: %s %s is out of reach: with all %d blocks gone %s are left"):format(where, target, graph.thousands(math.floor(most)), #order,
+      graph.thousands(after[target])))
   end
   return list, after
 end
 
 local function is_ignored(block, patterns)
-  for _, pattern in ipairs(patterns or {}) do
-    if type(pattern) ~= "string" then error(("%s: ignore is a list of name patterns, got %s"):format(where, type(pattern)), 4) end
+  for _, pattern in ipairs(patterns) do
     if block.path:find(pattern) then return true end
   end
   return false
+end
+
+-- Patterns of paths; one that fits no module is a slip.
+local function read_ignored(net, patterns)
+  if patterns == nil then return {} end
+  if type(patterns) ~= "table" then core.fail(("%s: ignore is a list of name patterns, got %s"):format(where, type(patterns))) end
+  local paths = {}
+  for path in net:named_modules() do paths[#paths + 1] = path end
+  for _, pattern in ipairs(patterns) do
+    options.pattern(where .. ": ignore", pattern, paths, "module")
+  end
+  return patterns
 end
 
 -- What each block holds and costs.
@@ -312,23 +323,24 @@ local function depth(net, shape, given)
     blocks = none, ratio = none, macs = none, params = none, criterion = none, data = none, batches = 4, loss = none, ignore = none,
     by = "branch",
   })
-  if o.by ~= "branch" and o.by ~= "module" then error(('%s: by is "branch" or "module", got %s'):format(where, tostring(o.by)), 2) end
+  if o.by ~= "branch" and o.by ~= "module" then core.fail(('%s: by is "branch" or "module", got %s'):format(where, tostring(o.by))) end
   local words = { "similarity", "loss", "taylor", "magnitude" }
   if type(o.criterion) ~= "function" and o.criterion ~= nil then
     local known = false
     for _, word in ipairs(words) do known = known or word == o.criterion end
     if not known then
       local near = type(o.criterion) == "string" and core.nearest(o.criterion, words)
-      error(("%s: criterion is %s or a function of a block, got %s%s"):format(where, table.concat(words, ", "),
-        type(o.criterion) == "string" and o.criterion or type(o.criterion), near and ("; did you mean " .. near .. "?") or ""), 2)
+      core.fail(("%s: criterion is %s or a function of a block, got %s%s"):format(where, table.concat(words, ", "),
+        type(o.criterion) == "string" and o.criterion or type(o.criterion), near and ("; did you mean " .. near .. "?") or ""))
     end
   end
   local traced = graph.graph(net, shape)
+  local ignored = read_ignored(net, o.ignore)
   local s = surgery.open(traced)
   local branches, others = find(s)
   local blocks = gather(branches, o.by)
   if #blocks == 0 then
-    error(("%s: the model has no residual branch that can go: none of its %d additions adds f(x) to x itself"):format(where, #others), 2)
+    core.fail(("%s: the model has no residual branch that can go: none of its %d additions adds f(x) to x itself"):format(where, #others))
   end
   local before = cost_of(traced)
   weigh(traced, blocks, branches, before)
@@ -336,7 +348,7 @@ local function depth(net, shape, given)
   local order = {}
   for i, block in ipairs(blocks) do
     block.score = scores[i]
-    if not is_ignored(block, o.ignore) then order[#order + 1] = i end
+    if not is_ignored(block, ignored) then order[#order + 1] = i end
   end
   table.sort(order, function(a, b) return scores[a] < scores[b] or scores[a] == scores[b] and a < b end)
   local list, after = choose(traced, blocks, order, o, before)

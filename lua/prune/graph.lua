@@ -7,21 +7,33 @@ local Graph, Group = core.Graph.__index, core.Group.__index
 
 -- --- shapes of inputs ---------------------------------------------------------------------------------------------
 
+-- What all floating parameters of a model have in common; f32 where they differ or there are none.
+local function dtype_of(net)
+  local found
+  for _, p in net:named_parameters() do
+    if found ~= p.dtype and (p.dtype == "f32" or p.dtype == "f64" or p.dtype == "bf16") then
+      if found then return "f32" end
+      found = p.dtype
+    end
+  end
+  return found or "f32"
+end
+
 -- One input: { shape = {...}, dtype =, max = }, a table of sizes, or an example tensor (its first axis is the batch).
-local function read_input(spec, where)
+local function read_input(spec, where, dtype)
   if core.is_tensor(spec) then
     local sizes = spec:size()
     table.remove(sizes, 1)
     return { shape = sizes, dtype = spec.dtype }
   elseif type(spec) == "table" and spec.shape then
-    return options.check(where, spec, { shape = options.none, dtype = "f32", max = options.none })
+    return options.check(where, spec, { shape = options.none, dtype = dtype, max = options.none })
   elseif type(spec) == "table" then
     for i, size in ipairs(spec) do
       if math.type(size) ~= "integer" or size < 1 then
         error(("%s: a shape is a table of sizes of at least 1 (without the batch); element %d is %s"):format(where, i, tostring(size)), 4)
       end
     end
-    return { shape = spec, dtype = "f32" }
+    return { shape = spec, dtype = dtype }
   end
   error(("%s: a shape (table of sizes without the batch), an example tensor or a list of inputs is needed, got %s"):format(where,
     type(spec)), 4)
@@ -30,14 +42,16 @@ end
 --- Read what users give as `shape`: a list of inputs { shape =, dtype =, max = }.
 -- @param spec sizes without the batch, an example tensor, or a list of these
 -- @param where the caller's name, for messages
+-- @param[opt] net the model: inputs without a dtype have that of its parameters (f32)
 -- @return list of inputs
-function graph.inputs(spec, where)
+function graph.inputs(spec, where, net)
+  local dtype = net and dtype_of(net) or "f32"
   if type(spec) == "table" and (type(spec[1]) == "table" or core.is_tensor(spec[1])) and not spec.shape then
     local list = {}
-    for i, one in ipairs(spec) do list[i] = read_input(one, where) end
+    for i, one in ipairs(spec) do list[i] = read_input(one, where, dtype) end
     return list
   end
-  return { read_input(spec, where) }
+  return { read_input(spec, where, dtype) }
 end
 
 --- Example tensors for inputs: normal numbers, or integers from 1 to max (default 2) for integer dtypes.
@@ -83,13 +97,13 @@ end
 
 --- The graph of a model: it is run on shapes only, with two batch sizes.
 -- @param net a module
--- @param shape sizes of the input without the batch, an example tensor, or a list of inputs { shape =, dtype = }
+-- @param shape sizes of the input without the batch, an example tensor, or a list of inputs { shape =, dtype = (that of the parameters) }
 -- @return graph
 -- @usage local g = prune.graph(net, { 3, 32, 32 }); g:group(net.conv1.weight, 1, { 3, 7 }):remove()
 function graph.graph(net, shape)
   options.module("prune.graph", "the first argument", net)
   if net.inner_graph then return net:inner_graph(shape) end
-  local inputs = graph.inputs(shape, "prune.graph")
+  local inputs = graph.inputs(shape, "prune.graph", net)
   local tensors, modules = describe(net)
   local traced = trace(net, inputs, 2, tensors, modules)
   traced:fit_batch(trace(net, inputs, 3, tensors, modules))

@@ -95,7 +95,11 @@ local function read_ignored(where, net, traced, list)
   if type(list) ~= "table" or Module.is_module(list) then
     error(("%s is a list of name patterns, parameters, modules or { one of these, side = }, got %s"):format(where, type(list)), 0)
   end
-  if #list == 0 and next(list) ~= nil then error(where .. " is a list, got a table with names", 0) end
+  for key in pairs(list) do
+    if math.type(key) ~= "integer" then
+      error(('%s is a list, got field \'%s\'; a side stands with its entry: { { "conv1", side = "in" } }'):format(where, tostring(key)), 0)
+    end
+  end
   local ignored = {}
   for i, entry in ipairs(list) do
     local plain = type(entry) == "table" and not Module.is_module(entry)
@@ -160,7 +164,9 @@ end
 local function check_found(where, kinds, found, o)
   for kind, value in util.sorted(kinds) do
     local named = kind == "kv_head" and o.heads ~= nil or kind == "head" and o.heads ~= nil and found.kv_head
-    if value and not found[kind] and not named then error(("%s: the model has no units of kind '%s'"):format(where, kind), 0) end
+    if value and not found[kind] and not named then
+      error(("%s: the model has no units of kind '%s', only %s"):format(where, kind, table.concat(util.keys(found), ", ")), 0)
+    end
   end
 end
 

@@ -1,8 +1,8 @@
 --- What was removed from a model, step by step, and how to do the same to a fresh one.
 --
 -- Every removal (plan:apply, group:remove) is noted on the module and saved with it: a list of steps, each with the criterion and the target
--- (where a plan chose) and the groups: parameter, axis, kind and indices in terms of the model as it was before the step. What was folded or
--- fitted along stands in fold and reconstruct. A step of prune.depth has blocks (numbers of the branches, in the order in which they run) and
+-- (where a plan chose) and the groups: parameter, axis, its size, kind and indices in terms of the model as it was before the step. What was
+-- folded or fitted along stands in fold and reconstruct. A step of prune.depth has blocks (numbers of the branches, in the order in which they run) and
 -- paths in place of groups; one of prune.mask.finalize has finalized: parameters, their sizes and bits (hexadecimal digits, core.mask_digits).
 -- Masks that are still masks are the model's own and saved as such: a history reads them off the model.
 local core = require "prune.core"
@@ -61,6 +61,13 @@ end
 
 local remove_units = Graph.remove_units
 
+-- Name of a tensor of a graph -> its shape.
+local function shapes_of(traced)
+  local shapes = {}
+  for _, value in ipairs(traced:tensors()) do shapes[value.name] = value.shape end
+  return shapes
+end
+
 --- Remove units by number, all or nothing, and note it on the model. group:remove() and plan:apply() come here.
 -- @param units list of numbers, from group:units()
 -- @param[opt] replay function that traces the model's code again, to see that it still fits (graph:state().replay); nil: the graph is the model
@@ -72,6 +79,8 @@ function Graph:remove_units(units, replay, keep, about)
   local net, step = self:state().net, nil
   if net and #units > 0 then
     step = { groups = self:locate(units) }
+    local shapes = shapes_of(self)
+    for _, place in ipairs(step.groups) do place.size = shapes[place.parameter][place.dim] end
     for name, value in pairs(about or {}) do step[name] = value end
   end
   local removal = remove_units(self, units, replay, keep)
@@ -169,8 +178,8 @@ function history.set(net, steps)
 end
 
 --- What was removed from a model so far. Noted are, as steps in their order: units that plans and groups removed { criterion =, asked =, groups = list of
--- { parameter =, dim =, kind =, indices = }, fold =, reconstruct = { batches =, ridge =, positions = } }, branches that prune.depth took out, and masks
--- of the model that prune.mask.finalize made final; and the masks that it has now, however they were made, as field masks: name -> tensor. Not
+-- { parameter =, dim =, kind =, indices =, size = (of the axis) }, fold =, reconstruct = { batches =, ridge =, positions = } }, branches that
+-- prune.depth took out, and masks of the model that prune.mask.finalize made final; and the masks that it has now, however they were made, as field masks: name -> tensor. Not
 -- noted is what changes values alone: training, rewinding, prune.repair.batch_norm, weights that SparseGPT and OBS moved. What is undone is
 -- forgotten. Print it, save it with the model, or do the same to a fresh model with prune.replay.
 -- @param net a module
@@ -221,8 +230,12 @@ local function check_step(step, i, o)
 end
 
 local function units_of(traced, step)
-  local units = {}
+  local units, shapes = {}, shapes_of(traced)
   for _, place in ipairs(step.groups) do
+    local size = (shapes[place.parameter] or {})[place.dim]
+    if size and place.size and size ~= place.size then
+      error(("'%s' is %d along axis %d, it was %d in the other model"):format(place.parameter, size, place.dim, place.size), 0)
+    end
     for _, unit in ipairs(traced:units_within(place.parameter, place.dim, place.indices)) do units[#units + 1] = unit end
   end
   return units

@@ -74,6 +74,9 @@ end
 -- @usage prune.mask.global_unstructured(net:weights(), { amount = 0.2 }); ticket:rewind(net, optimizer)
 function Ticket:rewind(net, optimizer)
   options.module("ticket:rewind", "the first argument", net)
+  if optimizer ~= nil and not (type(optimizer) == "table" and optimizer.reset) then
+    core.fail("ticket:rewind: the second argument must be an optimiser, got " .. type(optimizer))
+  end
   local tensors = tensors_of(net)
   check(self, tensors)
   for name, t in pairs(tensors) do t:dense():copy(self.values[name]) end

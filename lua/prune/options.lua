@@ -87,6 +87,22 @@ local function choice(where, name, value, words)
     near and ("; did you mean '" .. near .. "'?") or "")
 end
 
+--- Raise unless a value is a pattern of Lua that is found in at least one name: one that fits nothing is a slip.
+-- @param where the caller's name, for the message
+-- @param value the value
+-- @param names list of strings
+-- @param what what the names are of, such as "parameter"
+local function pattern(where, value, names, what)
+  if type(value) ~= "string" then fail(where, "a name pattern is needed, got %s", type(value)) end
+  for _, name in ipairs(names) do
+    local ok, at = pcall(string.find, name, value)
+    if not ok then fail(where, "'%s' is not a pattern: %s", value, at) end
+    if at then return end
+  end
+  local near = core.nearest(value:gsub("[%^%$%%]", ""), names)
+  fail(where, "'%s' fits no %s of the model%s", value, what, near and ("; did you mean '" .. near .. "'?") or "")
+end
+
 --- Raise unless a value is a module.
 -- @param where the caller's name, for the message
 -- @param name what the value is, such as "the first argument"
@@ -96,4 +112,5 @@ local function module(where, name, value)
   fail(where, "%s must be a module, got %s", name, type(value))
 end
 
-return { call = call, check = check, choice = choice, count = count, integer = integer, module = module, none = none, number = number }
+return { call = call, check = check, choice = choice, count = count, integer = integer, module = module, none = none, number = number,
+  pattern = pattern }

@@ -1,4 +1,5 @@
 -- picture.lua - points and lines as SVG.
+local core = require "prune.core"
 local util = require "prune.util"
 
 local picture = {}
@@ -68,10 +69,13 @@ local function draw_series(add, series, colour, px, py)
 end
 
 --- Draw series of points into an SVG file.
--- @param path file name
+-- @param path file name that ends in .svg
 -- @param options { x = name of the axis, y =, series = list of { name =, points = list of { x, y } } }
 -- @return path
 function picture.draw(path, o)
+  if type(path) ~= "string" or not path:lower():find "%.svg$" then
+    core.fail(("a picture is written as SVG: its file name must end in .svg, got %s"):format(tostring(path)))
+  end
   local xs, ys = {}, {}
   for _, series in ipairs(o.series) do
     for _, point in ipairs(series.points) do xs[#xs + 1], ys[#ys + 1] = point[1], point[2] end

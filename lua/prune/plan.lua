@@ -94,7 +94,7 @@ end
 
 -- After a veto: which units go now, and what that costs.
 function Plan:_update()
-  self.units = {}
+  self.changed, self.units = true, {}
   for _, entry in ipairs(self.entries) do table.move(entry:units(), 1, #entry.positions, #self.units + 1, self.units) end
   table.sort(self.units)
   local outcome = core.outcomes(self.graph, { self.units })[1]
@@ -198,7 +198,7 @@ local function asked_line(self)
   local asked = "asked: " .. asked_text(self)
   if not reached then return asked end
   local text = ("%s; reached: %s"):format(asked, target.text(self.target, reached, self.base[self.target]))
-  if self.target == "ratio" and #self.units == 0 and self.amount > 0 then text = text .. "; no group has so many units that one goes" end
+  if self.target == "ratio" and #self.units == 0 and self.amount > 0 and not self.changed then text = text .. "; no group has so many units that one goes" end
   return text
 end
 

@@ -59,8 +59,10 @@ function Pruner:state() return { number = self.number, originals = self.progress
 --- Take up a state from Pruner:state(): the model is the one behind that step.
 -- @param state table
 function Pruner:load_state(state)
-  if type(state) ~= "table" or math.type(state.number) ~= "integer" then
-    error("pruner:load_state: a state from pruner:state() is needed, got " .. type(state), 2)
+  local is_state = type(state) == "table" and math.type(state.number) == "integer" and type(state.originals) == "table"
+  if not is_state or state.number < 0 or state.number > self.options.steps then
+    error(("pruner:load_state: a state from pruner:state() of %d steps is needed, got %s"):format(self.options.steps,
+      is_state and ("one behind step %d"):format(state.number) or type(state) == "table" and "another table" or type(state)), 2)
   end
   self.number, self.pending = state.number, nil
   self.progress.originals, self.progress.base = state.originals, state.base

@@ -12,7 +12,7 @@ local required = options.none
 local function read(where, given, defaults, needed)
   local o = options.check("prune.schedule." .. where, given, defaults)
   for _, name in ipairs(needed) do
-    if o[name] == nil then error(("prune.schedule.%s: option '%s' must be given"):format(where, name), 3) end
+    if o[name] == nil then core.fail(("prune.schedule.%s: option '%s' must be given"):format(where, name)) end
   end
   return o
 end
@@ -85,7 +85,7 @@ end
 
 local function check_share(where, name, value)
   if type(value) == "number" and value >= 0 and value <= 1 then return end
-  error(("prune.schedule.%s: %s must be a share in 0..1, got %s"):format(where, name, tostring(value)), 4)
+  core.fail(("prune.schedule.%s: %s must be a share in 0..1, got %s"):format(where, name, tostring(value)))
 end
 
 -- Options of a range of steps; how far step k is in it, 0..1, in whole strides of `every`; the last step is always reached.
@@ -94,11 +94,11 @@ local function read_range(where, given)
   for _, name in ipairs { "from", "to" } do check_share(where, name, o[name]) end
   for _, name in ipairs { "first", "last", "every" } do
     if type(o[name]) ~= "number" then
-      error(("prune.schedule.%s: %s must be a number of steps, got %s"):format(where, name, tostring(o[name])), 3)
+      core.fail(("prune.schedule.%s: %s must be a number of steps, got %s"):format(where, name, tostring(o[name])))
     end
   end
-  if o.every < 1 or o.every ~= o.every then error(("prune.schedule.%s: every must be at least 1, got %g"):format(where, o.every), 3) end
-  if o.last <= o.first then error(("prune.schedule.%s: last (%g) must come after first (%g)"):format(where, o.last, o.first), 3) end
+  if o.every < 1 or o.every ~= o.every then core.fail(("prune.schedule.%s: every must be at least 1, got %g"):format(where, o.every)) end
+  if o.last <= o.first then core.fail(("prune.schedule.%s: last (%g) must come after first (%g)"):format(where, o.last, o.first)) end
   return o, function(k)
     if k >= o.last then return 1 end
     return math.max((k - o.first) // o.every * o.every / (o.last - o.first), 0)
@@ -143,7 +143,7 @@ function schedule.multistep_sparsity(given)
   for i, at in ipairs(o.at) do
     check_share("multistep_sparsity", "to", o.to[i])
     if type(at) ~= "number" or i > 1 and at <= o.at[i - 1] then
-      error(("prune.schedule.multistep_sparsity: the steps in at must rise, got %s"):format(tostring(at)), 2)
+      core.fail(("prune.schedule.multistep_sparsity: the steps in at must rise, got %s"):format(tostring(at)))
     end
   end
   return function(k)

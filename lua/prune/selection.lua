@@ -132,6 +132,7 @@ local function select_latency(where, traced, entries, how, o)
   if least > o.amount then
     error(("%s: the target of %.3f ms cannot be met: %.3f ms are left when all units go that may go"):format(where, o.amount, least), 0)
   end
+  if o.most then return end
   local step, best = math.max(1, total // RESOLUTION), least
   while high - low > step do
     local middle = (low + high) // 2
@@ -149,7 +150,7 @@ end
 -- @param traced a graph
 -- @param entries from grouping.collect, scored, with pools and limits
 -- @param o wanted (from target.read), base (costs at the start), way (share of the way), allocate (or nil), round_to, rounding; for latency
--- inputs, measure and now (what was measured of the graph as it is)
+-- inputs, measure and now (what was measured of the graph as it is), and most: only whether the target can be met, nothing is returned
 -- @return list of unit numbers
 -- @return outcome: macs, params, bytes, units, and latency where it is the target
 function selection.choose(where, traced, entries, o)
@@ -163,7 +164,8 @@ function selection.choose(where, traced, entries, o)
   end
   if o.allocate then set_curves(entries, o.allocate) end
   if o.wanted.name == "latency" then
-    return select_latency(where, traced, entries, how, { amount = amount, inputs = o.inputs, measure = o.measure, now = o.now })
+    return select_latency(where, traced, entries, how, { amount = amount, inputs = o.inputs, measure = o.measure, now = o.now,
+      most = o.most })
   end
   how.target, how.amount = o.wanted.name, amount
   return select(traced, entries, how)

@@ -46,14 +46,17 @@ end
 
 -- Parameters that an object acts on: { { name =, parameter = }, ... } in the order of the model.
 local function choose(where, net, o)
-  local chosen, wanted = {}, nil
+  local chosen, wanted, names, own = {}, nil, {}, {}
+  for name, p in net:named_parameters() do names[#names + 1], own[p] = name, true end
   if o.parameters then
     wanted = {}
     for i, p in ipairs(o.parameters) do
       if not (core.is_tensor(p) and p.is_parameter) then core.fail(("%s: parameters[%d] is not a parameter"):format(where, i)) end
+      if not own[p] then core.fail(("%s: parameters[%d] is not one of the model"):format(where, i)) end
       wanted[p] = true
     end
   end
+  for _, pattern in ipairs(o.ignore or {}) do options.pattern(where .. ": ignore", pattern, names, "parameter") end
   for name, p in net:named_parameters() do
     local is_meant = not wanted and p:dim() > 1 and p.requires_grad or wanted and wanted[p]
     if is_meant and not is_ignored(name, o.ignore or {}) then chosen[#chosen + 1] = { name = name, parameter = p } end

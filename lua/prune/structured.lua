@@ -39,6 +39,15 @@ local function check_criterion(value)
   fail(text .. "%s", "'" .. value .. "'", near and ("; did you mean prune.criterion.%s()?"):format(near) or "")
 end
 
+-- A function of the user's that measures milliseconds, checked.
+local function measured(measure)
+  return function(...)
+    local time = measure(...)
+    if type(time) == "number" and time >= 0 and time < math.huge then return time end
+    fail("measure must return milliseconds, a number of at least 0, got %s", tostring(time))
+  end
+end
+
 -- A table by name and ratios of kinds say how much goes of some groups; the others lose nothing unless a target says so.
 local function read_target(o)
   local wanted = target.read(WHERE, o)
@@ -68,12 +77,14 @@ local function read(given)
   check_criterion(o.criterion)
   check_function("loss", o.loss)
   check_function("measure", o.measure)
+  o.measure = o.measure and measured(o.measure) or latency.measure
   options.choice(WHERE, "rounding", o.rounding, { "down", "up", "nearest" })
   for _, name in ipairs { "round_to", "min_units", "steps", "batches" } do
     if o[name] ~= nil then options.count(WHERE, name, o[name]) end
   end
   if o.max_ratio ~= nil then options.number(WHERE, "max_ratio", o.max_ratio, 0, 1) end
   if o.schedule ~= nil and o.steps == nil then fail "a schedule needs steps: how often the model is pruned" end
+  if o.steps and type(o.schedule) ~= "function" then target.ways(WHERE, o.schedule, o.steps, 0.5) end -- a slip is told before the first step
   o.wanted = read_target(o)
   o.allocate = read_allocation(o)
   if o.scope == nil then o.scope = o.wanted.name == "ratio" and "local" or "global" end
@@ -102,7 +113,7 @@ local function costs_of(traced, o)
   local costs = core.outcomes(traced, { {} }, o.wanted.name == "bytes")[1]
   if o.wanted.name == "latency" then
     o.inputs = o.inputs or examples_of(traced, 1)
-    costs.latency = (o.measure or latency.measure)(traced, o.inputs)
+    costs.latency = o.measure(traced, o.inputs)
   end
   return costs
 end
@@ -117,9 +128,11 @@ local function make(net, shape, o, progress, way_of)
   selection.score(entries, criteria.prepare(o.criterion, net, traced, { data = o.data, batches = o.batches, loss = o.loss, where = WHERE }))
   grouping.set_pools(WHERE, net, traced, entries, o.scope)
   selection.set_limits(entries, o, progress.originals)
-  local units, outcome = selection.choose(WHERE, traced, entries, { wanted = o.wanted, base = progress.base, way = way, allocate = o.allocate,
-    round_to = o.round_to, rounding = o.rounding, inputs = o.inputs, measure = o.measure or latency.measure,
-    now = before.latency })
+  local how = { wanted = o.wanted, base = progress.base, way = 1, allocate = o.allocate, round_to = o.round_to, rounding = o.rounding,
+    inputs = o.inputs, measure = o.measure, now = before.latency, most = true }
+  if way < 1 and not progress.possible then selection.choose(WHERE, traced, entries, how) end -- the last step must not be the first to fail
+  progress.possible, how.way, how.most = true, way, nil
+  local units, outcome = selection.choose(WHERE, traced, entries, how)
   return plans.new { graph = traced, net = net, entries = entries, units = units, before = before, base = progress.base, macs = outcome.macs,
     params = outcome.params, bytes = outcome.bytes, latency = outcome.latency, target = o.wanted.name,
     amount = target.at(o.wanted, progress.base, way), criterion = name_of(o.criterion) }

@@ -73,6 +73,16 @@ T.test("several inputs and outputs, integer inputs too", function()
   T.equal(#graph:outputs(), 2)
 end)
 
+T.test("a shape without a dtype is of the model's dtype", function()
+  for _, dtype in ipairs { "f32", "f64", "bf16" } do
+    local net = prune.models.cnn({ channels = 1, width = 4 }):to(dtype)
+    T.equal(prune.graph(net, { 1, 8, 8 }):inputs()[1].dtype, dtype)
+    T.equal(prune.graph(net, { { shape = { 1, 8, 8 } } }):inputs()[1].dtype, dtype)
+    local plan = prune.structured(net, { 1, 8, 8 }, { macs = 0.5 }):apply()
+    assert(plan.macs <= 0.5 * plan.before.macs)
+  end
+end)
+
 T.test("a summary has a row per layer and the totals", function()
   local text = prune.summary(prune.models.cnn { classes = 10, channels = 1, width = 8 }, { 1, 8, 8 })
   for _, part in ipairs { "conv2 +Conv2d +3 x 3 +16 x 4 x 4 +1,152 +18,432", "bn1 +BatchNorm2d", "6,274 parameters", "41,802 MACs" } do

@@ -109,6 +109,10 @@ T.test("walking a plan: entries can be vetoed or keep units, and the plan follow
   local after = prune.profile(net, shape)
   T.equal({ after.macs, after.params }, foretold)
   T.raises(function() made.entries[1]:veto() end, "applied already")
+  local vetoed, few = prune.structured(net, shape, { ratio = 0.5 }), prune.structured(net, shape, { ratio = 0.01 })
+  for entry in vetoed:groups() do entry:veto() end
+  assert(not tostring(vetoed):find "so many units", "the plan was not too small, it was vetoed")
+  assert(tostring(few):find "no group has so many units that one goes")
   T.raises(function() prune.structured(net, shape, { ratio = 0.5 }).entries[1]:keep { 17 } end, "position in 1..16")
   T.raises(function() prune.structured(net, shape, { ratio = 0.5 }).entries[1]:keep "all" end, "a number of units or a list")
 end)
@@ -309,7 +313,22 @@ T.test("wrong schedules are refused before anything goes", function()
   T.raises(steps { 0.5, 0.6, 0.9 }, "last share must be 1")
   T.raises(steps(function() return "a" end), "rise to 1")
   T.raises(steps(3), "schedule is")
+  T.raises(function() prune.structured(net, shape, { ratio = 0.5, steps = 3, schedule = "cubik" }) end, "test_plan.lua:%d+: .*did you mean 'cubic'")
   T.equal(widths(net), { 16, 32, 64 })
+end)
+
+T.test("a target that the last of several steps could not meet is refused before the first", function()
+  local function clock(graph) return graph:cost() / 1e5 end
+  for _, options in ipairs { { macs = 0.2, max_ratio = 0.5 }, { params = 0.05, min_units = 8 }, { ratio = 0.9, min_units = 12 },
+    { latency = 0.2, max_ratio = 0.5, measure = clock } } do
+    local net = small()
+    local before = snapshot(net)
+    options.steps = 3
+    local pruner = prune.structured(net, shape, options)
+    T.raises(function() pruner:step() end, options.ratio and "at most %d+ can" or "cannot be met: [%d.]+ .*left")
+    unchanged(net, before)
+    T.equal(tostring(pruner), "pruner: 0 of 3 steps taken")
+  end
 end)
 
 -- --- history --------------------------------------------------------------------------------------------------------
@@ -389,6 +408,11 @@ T.test("a history that does not fit leaves the model as it was", function()
   T.raises(function() prune.replay(fresh, shape, steps) end, "step 2 does not fit this model: .*outside")
   unchanged(fresh, before)
   T.raises(function() prune.replay(prune.models.lenet { classes = 3 }, { 1, 28, 28 }, steps) end, "step 1 does not fit")
+  steps[2].groups[1].indices[1] = 1
+  local wide = small(32)
+  local wide_before = snapshot(wide)
+  T.raises(function() prune.replay(wide, shape, steps) end, "step 1 does not fit this model: .*'conv1.weight' is 32 along axis 1, it was 16")
+  unchanged(wide, wide_before)
   T.raises(function() prune.replay(fresh, shape, { { groups = 3 } }) end, "step 1 is not one of a history")
   T.raises(function() prune.replay(fresh, shape, "history") end, "must be a history, got string")
   T.raises(function() prune.history {} end, "must be a module")

@@ -154,6 +154,12 @@ T.test("whole blocks go in a stage 'depth'; stopped in the tuning behind it, it 
   T.raises(function() prune.recipe(shallow { criterion = "tailor" }, quiet) end, "did you mean taylor")
 end)
 
+T.test("a stage 'mask' refuses a pattern that fits nothing", function()
+  T.raises(function()
+    prune.recipe({ model = { "cnn", width = 4 }, stages = { { "mask", sparsity = 0.5, ignore = { "^cnov1" } } } }, quiet)
+  end, "ignore: '^cnov1' fits no parameter of the model")
+end)
+
 T.test("every criterion that needs data gets the training data, also where nothing was trained before", function()
   local function half(criterion)
     return prune.recipe({ data = { "", batch = 16, limit = 32, threads = 1 }, model = { "cnn", width = 4 }, stages = {

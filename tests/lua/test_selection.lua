@@ -180,6 +180,10 @@ T.test("latency is measured on pruned copies by the function that is given, and 
   assert(calls < 12, calls)
   T.equal(plan(net, { latency = whole / 2e5 + 2, measure = measure }):reached() <= whole / 2e5 + 2, true) -- milliseconds
   T.raises(function() plan(net, { latency = 1e-6, measure = measure }) end, "ms cannot be met: [%d.]+ ms are left")
+  for _, wrong in ipairs { "3", 0 / 0, -1, math.huge, {} } do
+    T.raises(function() plan(net, { latency = 0.5, measure = function() return wrong end }) end, "measure must return milliseconds")
+  end
+  T.raises(function() plan(net, { latency = 0.5, measure = function() end }) end, "measure must return milliseconds, .*got nil")
 end)
 
 -- How long something takes is not asserted: under load a smaller model may well take longer than a larger one did a moment before.
@@ -453,7 +457,9 @@ T.test("every option is checked by name, type and range", function()
     [{ latency = 0.5, measure = 1 }] = "measure must be a function", [{ ratio = 0.5, steps = 0 }] = "steps must be an integer",
     [{ ratio = 0.5, schedule = "linear" }] = "needs steps", [{ ratio = 0.5, allocation = 3 }] = "allocation is",
     [{ ratoi = 0.5 }] = "did you mean 'ratio'",
-    [{ ratio = 0.5, kinds = 3 }] = "kinds is a list", [{ ratio = 0.5, batches = 0 }] = "batches",
+    [{ ratio = 0.5, kinds = 3 }] = "kinds is a list", [{ ratio = 0.5, heads = true }] = "no units of kind 'head', only channel",
+    [{ ratio = 0.5, ignore = { "conv1", side = "in" } }] = "ignore is a list, got field 'side'",
+    [{ ratio = 0.5, ignore = { x = 1 } }] = "field 'x'", [{ ratio = 0.5, batches = 0 }] = "batches",
   } do
     T.raises(function() plan(net, options) end, message)
   end

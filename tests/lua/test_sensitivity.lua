@@ -99,6 +99,8 @@ T.test("bad options are refused by name; a loss that raises leaves the model as 
   refuses({ data = train, ratios = {} }, "ratios is empty")
   refuses({ data = {} }, "an empty table")
   refuses({ data = train, batches = 0 }, "batches must be an integer")
+  T.raises(function() prune.sensitivity(net, train.shape, { data = train, batches = 1, ratios = { 0.5 } }):plot(T.scratch "picture.png") end,
+    "must end in .svg")
   local calls = 0
   refuses({ data = train, batches = 1, loss = function(output, y)
     calls = calls + 1

@@ -142,6 +142,9 @@ T.test("a pruner goes on from its state", function()
   second.net = other
   second:load_state(state)
   T.equal(tostring(second), "pruner: 2 of 4 steps taken")
+  for _, wrong in ipairs { {}, { number = 1 }, { number = 7, originals = {} }, 3 } do
+    T.raises(function() second:load_state(wrong) end, "a state from pruner:state%(%) of 4 steps is needed")
+  end
   while second:step() do end -- luacheck: ignore
   T.equal(values_of(other), values_of(net))
 end)

@@ -204,7 +204,9 @@ local function mask(context, stage)
   local o = options.check("mask", stage.options, { sparsity = none, amount = none, scope = "global", method = "l1", ignore = {} })
   if o.scope ~= "global" and o.scope ~= "local" then error(('scope is "global" or "local", got %s'):format(tostring(o.scope)), 0) end
   if type(o.ignore) ~= "table" then error(("ignore must be a list of patterns, got %s"):format(type(o.ignore)), 0) end
-  local weights = {}
+  local weights, names = {}, {}
+  for name in context.net:named_parameters() do names[#names + 1] = name end
+  for _, pattern in ipairs(o.ignore) do options.pattern("ignore", pattern, names, "parameter") end
   for name, p in context.net:named_parameters() do
     local stays = p:dim() < 2
     for _, pattern in ipairs(o.ignore) do stays = stays or name:find(pattern) end
