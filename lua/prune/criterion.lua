@@ -190,8 +190,8 @@ criterion.hrank = make(known.hrank)
 -- @return criterion
 criterion.chip = make(known.chip)
 
---- Sum of |w| |x| over the weights of the next layers that read a unit, |x| the norm of what they read (Wanda, Sun et al. 2023). Needs
--- option data, no labels.
+--- Sum of |w| |x| over the weights of the next layers that read a unit, |x| the norm of what they read (Wanda, Sun et al. 2023); of units
+-- that no weight reads (widths of queries and keys) the sum of |x|. Needs option data, no labels.
 -- @param options { normalizer = "mean", quantile = 0.5 }
 -- @return criterion
 criterion.wanda = make(known.wanda)

@@ -417,6 +417,22 @@ end)
 
 local function Attention() return networks.Attention(8, 2, true) end
 
+T.test("wanda: of widths of queries and keys, which no weight reads, the norms", function()
+  local Product = nn.module("Product", function(self)
+    self.q, self.k, self.v, self.fc = nn.Linear(5, 4), nn.Linear(5, 4), nn.Linear(5, 6), nn.Linear(6, 2)
+  end)
+  function Product:forward(x) return self.fc(F.softmax(self.q(x):matmul(self.k(x):transpose(2, 3)), { dim = 3 }):matmul(self.v(x))) end
+  prune.seed(9)
+  local net, x = Product():to "f64", prune.randn({ 3, 7, 5 }):to "f64"
+  local got = scores(criterion.wanda { normalizer = "none" }, net, { { shape = { 7, 5 }, dtype = "f64" } }, "q.weight", x)
+  local function norms(layer) return layer(x):square():sum({ 1, 2 }):sqrt() end
+  T.close(got, (norms(net.q) + norms(net.k)):totable(), 1e-9)
+  local decoder = prune.models.gpt { vocabulary = 20, width = 16, layers = 1, heads = 4, kv_heads = 2, context = 8, hidden = 24 }
+  local plan = prune.structured(decoder, { { shape = { 8 }, dtype = "i64", max = 20 } }, { ratio = 0.5, criterion = criterion.wanda(),
+    data = prune.randint(1, 20, { 4, 8 }) })
+  assert(#plan.units > 0)
+end)
+
 local everything = { "magnitude", "lamp", "fpgm", "random", "taylor", "snip", "grasp", "movement", "obd", "eigendamage", "group_fisher",
   "activation", "apoz", "hrank", "chip", "wanda", "synflow" }
 

@@ -1,6 +1,7 @@
 /* wanda.c - weights times the norm of what they meet (Wanda, Sun et al. 2023), for units: s = sum over the
  * weights of the next layers that read unit u of |w| times |x|_2, the norm over samples and places of the
- * input that the weight multiplies. */
+ * input that the weight multiplies. Units that no weight reads but other activations (widths of queries and
+ * keys): the sum of |x|_2 wherever they are read. */
 #include "prune/criterion.h"
 
 #include "autograd/parameter.h"
@@ -82,6 +83,30 @@ static bool is_read_by(const pr_graph_node *node, int value) {
   return false;
 }
 
+static void meet_nothing(void *ctx, int64_t position, int32_t unit) {
+  meeting *m = ctx;
+  int32_t u = m->place[unit];
+  if (u >= 0) m->norm[u] += sqrt(m->squares[position]), m->met[u]++;
+}
+
+/* Where no weight reads the units: the norms of what is read. */
+static pr_status add_norms(const pr_group *group, const pr_statistics *s, meeting *m, double *score) {
+  memset(m->met, 0, (size_t)group->size * sizeof *m->met);
+  memset(m->norm, 0, (size_t)group->size * sizeof *m->norm);
+  for (int i = 0; i < s->n_sites; i++) {
+    m->squares = s->site[i].sum;
+    prP_each_unit(group->pruning, s->site[i].value, s->site[i].axis, meet_nothing, m);
+  }
+  for (int32_t u = 0; u < group->size; u++) {
+    if (!m->met[u])
+      return pr_fail(PR_ERR_UNSUPPORTED,
+                     "wanda: no layer shows what units of this group do; leave it out (option ignore) or use "
+                     "another criterion");
+    score[u] = m->norm[u];
+  }
+  return PR_OK;
+}
+
 static pr_status add_layers(const pr_group *group, const pr_statistics *s, const pr_part *parts, int n,
                             meeting *m, double *score) {
   int layers = 0;
@@ -91,10 +116,7 @@ static pr_status add_layers(const pr_group *group, const pr_statistics *s, const
       PR_TRY(add_layer(group, &parts[p], &s->site[i], m, score));
       layers++;
     }
-  if (layers == 0)
-    return pr_fail(PR_ERR_UNSUPPORTED, "wanda: no layer's weights read the units of this group; leave it out "
-                                       "(option ignore) or use another criterion");
-  return PR_OK;
+  return layers == 0 ? add_norms(group, s, m, score) : PR_OK;
 }
 
 static pr_status score(const pr_group *group, const pr_arg *args, const pr_statistics *s, double *out) {
