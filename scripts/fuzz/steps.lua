@@ -56,6 +56,10 @@ local unary = {
   reversed = function(x) return 1 - x end,
   quotient = function(x) return 2 / (F.square(x) + 1) end,
   elu_plus_1 = function(x) return F.elu(x) + 1 end,
+  cos_minus_1 = function(x) return F.cos(x) - 1 end,
+  exp_minus_1 = function(x) return (F.exp(F.tanh(x)) - 1) / 0.5 end,
+  log_of_sum = function(x) return F.log(F.abs(x) + 0) end,
+  at_least = function(x) return F.maximum(x, core.full({ 1 }, 0.25, { dtype = "f64" })) end,
 }
 local unary_names = {}
 for name in pairs(unary) do unary_names[#unary_names + 1] = name end
