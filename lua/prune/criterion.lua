@@ -313,12 +313,17 @@ function Criterion:apply(net)
   if getmetatable(self) ~= Criterion then error(("Criterion:apply is called on a criterion: criterion:apply(net), got %s"):format(type(self)), 2) end
   if self.needs ~= "movement" then error(("criterion %s does not watch a training; only movement does"):format(self.name), 2) end
   options.module("criterion movement", "the model", net)
+  local watched = false
+  for _, p in net:named_parameters() do watched = watched or p.grad ~= nil end
   core.no_grad(function()
     for _, p in net:named_parameters() do
+      local before
+      for _, slot in ipairs(p:slots()) do before = slot[1] == "movement" and slot[2] or before end
       if p.grad then
-        local step, before = -(p:value() * p.grad), nil
-        for _, slot in ipairs(p:slots()) do before = slot[1] == "movement" and slot[2] or before end
+        local step = -(p:value() * p.grad)
         p:set_slot("movement", before and before + step or step)
+      elseif watched and not before then
+        p:set_slot("movement", core.zeros(p:size()):to(p.dtype)) -- a frozen parameter does not move
       end
     end
   end)

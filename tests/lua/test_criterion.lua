@@ -302,6 +302,16 @@ T.test("movement adds -w g over steps, follows a removal, and serves the Trainer
     { batches = function() local i = 0 return function() i = i + 1 if data[i] then return data[i][1], data[i][2] end end end,
       __len = function() return #data end }, { epochs = 1 })
   assert(#watch(whole(prune.graph(fresh, shape), "conv1.weight")):totable() == 4)
+  local frozen = residual()
+  frozen.conv2.weight.requires_grad = false
+  watch = criterion.movement { normalizer = "none", reduction = "sum" }
+  watch:apply(frozen) -- nothing was learnt yet
+  T.raises(function() watch(whole(prune.graph(frozen, shape), "conv1.weight")) end, "has no movement")
+  F.cross_entropy(frozen(data[1][1]), data[1][2]):backward()
+  watch:apply(frozen)
+  local fc = -(frozen.fc.weight:value() * frozen.fc.weight.grad):reshape { 3, 4, 36 }:sum { 1, 3 }
+  local conv = -(frozen.conv1.weight:value() * frozen.conv1.weight.grad):sum { 2, 3, 4 }
+  T.close(watch(whole(prune.graph(frozen, shape), "conv1.weight")), fc + conv, 1e-12) -- what is frozen does not move
   T.raises(function() criterion.taylor():apply(net) end, "only movement")
   T.raises(function() criterion.movement().apply(net) end, "criterion:apply%(net%), got table")
   T.close(scores(criterion.movement(plain), net, shape, "conv1.weight", data), by_rows(net, shape, "conv1.weight",
