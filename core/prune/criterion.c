@@ -205,8 +205,9 @@ pr_status prP_normalize(const pr_arg *options, double *score, int32_t n) {
   case PRP_QUANTILE: PR_TRY(quantile(score, n, options[1].real, &scale)); break;
   default: break;
   }
-  scale = fabs(scale); /* signed scores may have a divisor below 0, which must not turn their order round */
-  for (int32_t u = 0; u < n; u++) score[u] = scale != 0 ? (score[u] - shift) / scale : 0;
+  /* The order must stay: signed scores may have a divisor below 0, and a divisor of 0 is none. */
+  scale = scale != 0 ? fabs(scale) : 1;
+  for (int32_t u = 0; u < n; u++) score[u] = (score[u] - shift) / scale;
   return PR_OK;
 }
 

@@ -64,7 +64,7 @@ typedef struct prP_scoring {
  * / mean(s); max s / max(s); minmax (s - min) / (max - min + 1e-8); gaussian (s - mean) / (std + 1e-8),
  * unbiased std; quantile s / (the element at floor(q n) of the ascending scores); lamp: in ascending order,
  * s_i / sum of s_l for l >= i (Lee et al. 2021). Of scores below 0 the magnitude of the sum, mean, max or
- * quantile divides, so that the order stays; lamp refuses them. */
+ * quantile divides, so that the order stays; lamp refuses them. Where a divisor is 0 nothing is divided. */
 enum { PRP_SUM, PRP_MEAN, PRP_MAX, PRP_PROD, PRP_FIRST, PRP_LAST };
 enum { PRP_AS_IT_IS, PRP_BY_SUM, PRP_BY_MEAN, PRP_BY_MAX, PRP_MINMAX, PRP_GAUSSIAN, PRP_QUANTILE, PRP_LAMP };
 #define PRP_OPTIONS(reduced, normalized)                                                                     \

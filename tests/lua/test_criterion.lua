@@ -118,6 +118,11 @@ T.test("no normaliser turns the order of scores below 0 round; lamp refuses them
     local movement = criterion.movement { normalizer = normalizer, reduction = "first" }
     T.close(scores(movement, net, { 2 }, "0.weight"), wanted, 1e-5, normalizer)
   end
+  net[1].weight:set_slot("movement", prune.tensor { { -1, 0 }, { 0, 0 }, { 0, 0 }, { 1, 0 } }) -- mean and median are 0
+  for _, normalizer in ipairs { "sum", "mean", "quantile" } do
+    local movement = criterion.movement { normalizer = normalizer, reduction = "first" }
+    T.close(scores(movement, net, { 2 }, "0.weight"), { -1, 0, 0, 1 }, 1e-6, normalizer)
+  end
   T.raises(function() scores(criterion.movement { normalizer = "lamp" }, net, { 2 }, "0.weight") end, "lamp needs scores of at least 0")
 end)
 
