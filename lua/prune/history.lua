@@ -179,9 +179,9 @@ end
 
 --- What was removed from a model so far. Noted are, as steps in their order: units that plans and groups removed { criterion =, asked =, groups = list of
 -- { parameter =, dim =, kind =, indices =, size = (of the axis) }, fold =, reconstruct = { batches =, ridge =, positions = } }, branches that
--- prune.depth took out, and masks of the model that prune.mask.finalize made final; and the masks that it has now, however they were made, as field masks: name -> tensor. Not
--- noted is what changes values alone: training, rewinding, prune.repair.batch_norm, weights that SparseGPT and OBS moved. What is undone is
--- forgotten. Print it, save it with the model, or do the same to a fresh model with prune.replay.
+-- prune.depth took out, and masks of the model that prune.mask.finalize made final; and the masks that it has now, however they were made, as
+-- field masks: name -> tensor. Not noted is what changes values alone: training, rewinding, prune.repair.batch_norm, weights that SparseGPT and OBS
+-- moved. What is undone is forgotten. Print it, save it with the model, or do the same to a fresh model with prune.replay.
 -- @param net a module
 -- @return list of steps, with field masks
 -- @usage print(prune.history(net))

@@ -154,6 +154,16 @@ T.test("whole blocks go in a stage 'depth'; stopped in the tuning behind it, it 
   T.raises(function() prune.recipe(shallow { criterion = "tailor" }, quiet) end, "did you mean taylor")
 end)
 
+T.test("a snapshot behind the end of its stage is refused before anything is trained", function()
+  local function given(snapshot)
+    return { data = { "", batch = 32, limit = 96, threads = 1 }, model = { "cnn", width = 4 }, stages = {
+      { "train", epochs = 2, optimizer = { "SGD", lr = 0.05 }, snapshot = snapshot }, { "rewind", to = "train" },
+    } }
+  end
+  T.raises(function() prune.recipe(given(7), quiet) end, "stage 1 .*snapshot is behind batch 7, but 2 epochs of 3 batches end before")
+  T.equal(#prune.recipe(given(6), quiet).rows, 2)
+end)
+
 T.test("a stage 'mask' refuses a pattern that fits nothing", function()
   T.raises(function()
     prune.recipe({ model = { "cnn", width = 4 }, stages = { { "mask", sparsity = 0.5, ignore = { "^cnov1" } } } }, quiet)

@@ -91,6 +91,9 @@ local function train(context, stage)
   local trainer = trainer_of(context, o)
   if context.dry then
     if o.sparsity ~= nil and trainer.sparsity.start then trainer.sparsity:start(context.net) end
+    if o.snapshot and o.snapshot > o.epochs * #context.train then
+      error(("snapshot is behind batch %d, but %d epochs of %d batches end before"):format(o.snapshot, o.epochs, #context.train), 0)
+    end
     if o.snapshot then context.tickets[stage.name] = require("prune.lottery").ticket(context.net) end
     return
   end
