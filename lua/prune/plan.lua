@@ -189,8 +189,18 @@ end
 
 -- Where kinds or layers have ratios of their own, there may be none for the rest.
 local function asked_text(self)
-  if self.target == "ratio" and self.amount == 0 and #self.units > 0 then return "ratios of kinds or layers" end
+  if self.own then return "ratios of kinds or layers" end
   return target.text(self.target, self.amount, self.base[self.target])
+end
+
+-- What limits held back, unless a veto has changed the plan since.
+local function short_text(self)
+  local list, words = not self.changed and self.short or {}, {}
+  for i = 1, math.min(#list, 3) do
+    words[i] = ("%s axis %d: %d of %d go"):format(list[i].name, list[i].dim, list[i].gone, list[i].want)
+  end
+  if #list == 0 then return "" end
+  return ("; limits hold units back (%s%s)"):format(table.concat(words, ", "), #list > 3 and (" ... (%d)"):format(#list) or "")
 end
 
 local function asked_line(self)
@@ -198,8 +208,10 @@ local function asked_line(self)
   local asked = "asked: " .. asked_text(self)
   if not reached then return asked end
   local text = ("%s; reached: %s"):format(asked, target.text(self.target, reached, self.base[self.target]))
-  if self.target == "ratio" and #self.units == 0 and self.amount > 0 and not self.changed then text = text .. "; no group has so many units that one goes" end
-  return text
+  if self.target == "ratio" and #self.units == 0 and (self.amount > 0 or self.own) and not self.changed then
+    text = text .. "; " .. (self.short and "no group has so many units that one goes" or "rounded to multiples every group stays whole")
+  end
+  return text .. short_text(self)
 end
 
 local function summary_of(self)
@@ -296,8 +308,8 @@ function Plan:release()
   return self
 end
 
---- Make a plan of its fields: graph, net, entries, units, before and base (costs now and at the first step), macs, params, bytes, latency, target,
--- amount (absolute), criterion (its name). prune.structured comes here.
+--- Make a plan of its fields: graph, net, entries, units, before and base (costs now and at the first step), macs, params, bytes, latency, short (what
+-- limits held back), own (only kinds or layers have ratios), target, amount (absolute), criterion (its name). prune.structured comes here.
 -- @param fields
 -- @return plan
 function plan.new(fields)

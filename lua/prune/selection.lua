@@ -108,6 +108,30 @@ local function select(traced, entries, how)
   return units, outcome
 end
 
+-- Where pools lost less than they wanted, though nothing is rounded: limits held units back, or the last one of an axis. Raises where they
+-- held all, now and in earlier steps. A list of { name =, dim =, kind =, want =, gone = } by pool, named by its first group.
+local function held_back(where, entries)
+  local pools, order, wanted, gone = {}, {}, 0, 0
+  for _, entry in ipairs(entries) do
+    local key = entry.pool > 0 and entry.pool or entry
+    if not pools[key] then
+      pools[key] = { name = entry.name, dim = entry.dim, kind = entry.kind, want = 0, gone = 0 }
+      order[#order + 1] = pools[key]
+    end
+    pools[key].want, pools[key].gone = pools[key].want + entry.want, pools[key].gone + #entry.positions
+    gone = gone + entry.before + #entry.positions
+  end
+  local short = {}
+  for _, pool in ipairs(order) do
+    wanted = wanted + pool.want
+    if pool.gone < pool.want then short[#short + 1] = pool end
+  end
+  if wanted > 0 and gone == 0 then
+    error(("%s: %d units should go, but at most 0 can: limits on groups hold them, and every axis keeps one"):format(where, wanted), 0)
+  end
+  return short
+end
+
 local RESOLUTION = 128
 
 -- The fewest units (to within 1 / RESOLUTION of all) without which the measured latency meets the target. Measurements jitter: what is
@@ -152,7 +176,7 @@ end
 -- @param o wanted (from target.read), base (costs at the start), way (share of the way), allocate (or nil), round_to, rounding; for latency
 -- inputs, measure and now (what was measured of the graph as it is), and most: only whether the target can be met, nothing is returned
 -- @return list of unit numbers
--- @return outcome: macs, params, bytes, units, and latency where it is the target
+-- @return outcome: macs, params, bytes, latency where it is the target, and for a ratio without rounding short: what limits held back
 function selection.choose(where, traced, entries, o)
   local how = { target = "counts", round_to = o.round_to, rounding = o.rounding }
   for _, entry in ipairs(entries) do entry.want, entry.curve = 0, nil end
@@ -160,7 +184,9 @@ function selection.choose(where, traced, entries, o)
   local amount = target.at(o.wanted, o.base, o.way)
   if o.wanted.name == "ratio" then
     if o.allocate then want_shares(entries, o.allocate, amount) else want_ratio(entries, amount) end
-    return select(traced, entries, how)
+    local units, outcome = select(traced, entries, how)
+    if (o.round_to or 1) == 1 then outcome.short = held_back(where, entries) end
+    return units, outcome
   end
   if o.allocate then set_curves(entries, o.allocate) end
   if o.wanted.name == "latency" then

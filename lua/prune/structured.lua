@@ -54,7 +54,7 @@ local function read_target(o)
   if wanted then return wanted end
   local own = type(o.allocation) == "table"
   for _, value in pairs((grouping.read_kinds(WHERE, o))) do own = own or type(value) == "number" end
-  if own then return { name = "ratio", amount = 0 } end
+  if own then return { name = "ratio", amount = 0, own = true } end
   fail("say how much: ratio (share of units that go), or macs, params, bytes or latency (what is left)")
 end
 
@@ -134,7 +134,7 @@ local function make(net, shape, o, progress, way_of)
   progress.possible, how.way, how.most = true, way, nil
   local units, outcome = selection.choose(WHERE, traced, entries, how)
   return plans.new { graph = traced, net = net, entries = entries, units = units, before = before, base = progress.base, macs = outcome.macs,
-    params = outcome.params, bytes = outcome.bytes, latency = outcome.latency, target = o.wanted.name,
+    params = outcome.params, bytes = outcome.bytes, latency = outcome.latency, short = outcome.short, own = o.wanted.own, target = o.wanted.name,
     amount = target.at(o.wanted, progress.base, way), criterion = name_of(o.criterion) }
 end
 

@@ -329,6 +329,24 @@ T.test("max_ratio and min_units hold in every scope, with targets of costs and o
   for i, n in ipairs(widths(stepwise)) do assert(n >= ({ 10, 20, 39 })[i]) end
 end)
 
+T.test("what limits hold back is told, and refused where they hold all", function()
+  local made = plan(small(), { ratio = 0.5, min_units = 10 })
+  T.equal(made:reached(), (6 + 16 + 32) / 112)
+  assert(tostring(made):find("limits hold units back (conv1.weight axis 1: 6 of 8 go)", 1, true), tostring(made))
+  assert(not tostring(plan(small(), { ratio = 0.5 })):find "limits")
+  assert(not tostring(plan(small(), { ratio = 0.5, min_units = 10, scope = "global" })):find "limits", "others make the count up")
+  assert(tostring(plan(small(), { ratio = 0.5, round_to = 64 })):find "rounded to multiples every group stays whole")
+  local attention = nn.Sequential(nn.Linear(8, 32), nn.MultiheadAttention(32, 8), nn.Linear(32, 10))
+  local function heads(options) return prune.structured(attention, { 5, 8 }, options) end
+  assert(tostring(heads { heads = 1.0 }):find("(1.in_proj_weight axis 1: 7 of 8 go)", 1, true))
+  assert(tostring(heads { heads = 0.05 }):find "asked: ratios of kinds or layers; .*no group has so many units that one goes")
+  local last
+  for _, step in heads({ heads = 0.5, max_ratio = 0.4, steps = 4 }):steps() do last = step end
+  T.equal(attention[2].out_proj.weight:size(2), 5 * 4)
+  assert(tostring(last):find("(1.in_proj_weight axis 1: 0 of 1 go)", 1, true), tostring(last))
+  T.raises(function() heads { heads = 0.5, max_ratio = 0.1 } end, "%d units should go, but at most 0 can")
+end)
+
 T.test("round_to: kept counts are multiples, rounded as said, within the limits; small groups stay whole", function()
   local function left(rounding, ratio, k, more)
     local net = small(20) -- 20, 40, 80
