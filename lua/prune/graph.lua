@@ -7,18 +7,6 @@ local Graph, Group = core.Graph.__index, core.Group.__index
 
 -- --- shapes of inputs ---------------------------------------------------------------------------------------------
 
--- What all floating parameters of a model have in common; f32 where they differ or there are none.
-local function dtype_of(net)
-  local found
-  for _, p in net:named_parameters() do
-    if found ~= p.dtype and (p.dtype == "f32" or p.dtype == "f64" or p.dtype == "bf16") then
-      if found then return "f32" end
-      found = p.dtype
-    end
-  end
-  return found or "f32"
-end
-
 -- One input: { shape = {...}, dtype =, max = }, a table of sizes, or an example tensor (its first axis is the batch).
 local function read_input(spec, where, dtype)
   if core.is_tensor(spec) then
@@ -42,10 +30,10 @@ end
 --- Read what users give as `shape`: a list of inputs { shape =, dtype =, max = }.
 -- @param spec sizes without the batch, an example tensor, or a list of these
 -- @param where the caller's name, for messages
--- @param[opt] net the model: inputs without a dtype have that of its parameters (f32)
+-- @param[opt] dtype of inputs that do not say (f32)
 -- @return list of inputs
-function graph.inputs(spec, where, net)
-  local dtype = net and dtype_of(net) or "f32"
+function graph.inputs(spec, where, dtype)
+  dtype = dtype or "f32"
   if type(spec) == "table" and (type(spec[1]) == "table" or core.is_tensor(spec[1])) and not spec.shape then
     local list = {}
     for i, one in ipairs(spec) do list[i] = read_input(one, where, dtype) end
@@ -88,6 +76,19 @@ local function describe(net)
 end
 
 -- A forward function that draws random numbers draws the same in every trace (they become constants), and takes none of the caller's.
+-- What all floating tensors of a model have in common; f32 where they differ or there are none.
+local function dtype_of(tensors)
+  local found
+  for _, described in ipairs(tensors) do
+    local dtype = described[2].dtype
+    if dtype ~= found and (dtype == "f32" or dtype == "f64" or dtype == "bf16") then
+      if found then return "f32" end
+      found = dtype
+    end
+  end
+  return found or "f32"
+end
+
 local function trace(net, inputs, batch, tensors, modules)
   local seed, step = core.random_state()
   local _ <close> = setmetatable({}, { __close = function() core.restore_random_state(seed, step) end })
@@ -103,8 +104,8 @@ end
 function graph.graph(net, shape)
   options.module("prune.graph", "the first argument", net)
   if net.inner_graph then return net:inner_graph(shape) end
-  local inputs = graph.inputs(shape, "prune.graph", net)
   local tensors, modules = describe(net)
+  local inputs = graph.inputs(shape, "prune.graph", dtype_of(tensors))
   local traced = trace(net, inputs, 2, tensors, modules)
   traced:fit_batch(trace(net, inputs, 3, tensors, modules))
   local state = traced:state()

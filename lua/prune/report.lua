@@ -41,7 +41,7 @@ function Report:add(name, net, extra)
   net:eval()
   local profile = graph.profile(net, self.shape)
   local row = { name = name, params = profile.params, macs = profile.macs_ptflops, sparsity = profile.sparsity, extra = extra or {} }
-  local inputs = graph.examples(graph.inputs(self.shape, "prune.report", net), 1)
+  local inputs = graph.examples(net._input or graph.inputs(self.shape, "prune.report"), 1)
   row.latency = latency.time(function(given) net(table.unpack(given)) end, inputs, { enough = 300 })
   row.accuracy = self.test and accuracy(net, self.test) or nil
   net:train(was_training)
