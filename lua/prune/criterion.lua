@@ -21,9 +21,10 @@
 --   hrank           yes   no      many small SVDs       convolutions, one group at a time
 --   chip            yes   no      an SVD per channel    convolutions, one group at a time; slow
 --   wanda           yes   no      4 batches, forward    transformers
--- Data, and the loss for those with labels, are options of prune.structured: data, batches (4), loss. All share the options reduction
--- ("sum", "mean", "max", "prod", "first", "last": how coupled layers are put together), normalizer ("none", "sum", "mean", "max", "minmax",
--- "gaussian", "quantile", "lamp": over the units of a group) and quantile (0.5, in 0..1: which one divides).
+-- Data, and the loss for those with labels, are options of prune.structured: data, batches (4), loss. All but random, which has no options, share
+-- reduction ("sum", "mean", "max", "prod", "first", "last": how coupled layers are put together; not group_fisher and wanda), normalizer
+-- ("none", "sum", "mean", "max", "minmax", "gaussian", "quantile", "lamp": over the units of a group) and quantile (0.5, in 0..1: which one
+-- divides).
 local core = require "prune.core"
 local calibration = require "prune.calibration"
 local options = require "prune.options"

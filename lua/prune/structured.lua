@@ -30,6 +30,9 @@ local function check_function(name, value)
 end
 
 local function check_criterion(value)
+  for name, make in pairs(criteria) do
+    if rawequal(make, value) then fail("criterion must be made: prune.criterion.%s(), with brackets", name) end
+  end
   if value == nil or util.is_callable(value) then return end
   local text = "criterion must be one of prune.criterion, such as prune.criterion.magnitude(), or a function(group); got %s"
   if type(value) ~= "string" then fail(text, type(value)) end

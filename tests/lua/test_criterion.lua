@@ -512,6 +512,7 @@ T.test("options are checked by name, type and range", function()
   T.raises(function() criterion.group_fisher { cost = "flops" } end, "'cost' is one of")
   T.raises(function() criterion.magnitude(3) end, "options are a table")
   T.raises(function() prune.structured(residual(), shape, { ratio = 0.5, criterion = "taylr" }) end, "did you mean prune.criterion.taylor%(%)?")
+  T.raises(function() prune.structured(residual(), shape, { ratio = 0.5, criterion = criterion.fpgm }) end, "made: prune.criterion.fpgm%(%)")
   T.raises(function() prune.structured(residual(), shape, { ratio = 0.5, criterion = 3 }) end, "or a function%(group%); got number")
 end)
 
