@@ -214,6 +214,18 @@ local function asked_line(self)
   return text .. short_text(self)
 end
 
+-- Parameters that no operator reads, like those of a branch for training where the model was traced in evaluation mode: they lose nothing.
+local function unread(traced)
+  local read, names = {}, {}
+  for _, node in ipairs(traced:nodes()) do
+    for _, value in pairs(node.inputs) do read[value.number] = true end
+  end
+  for _, value in ipairs(traced:tensors()) do
+    if value.kind == "parameter" and not read[value.number] then names[#names + 1] = value.name end
+  end
+  return names
+end
+
 local function summary_of(self)
   local all, out = 0, {}
   for _, entry in ipairs(self.entries) do all = all + entry.count end
@@ -224,6 +236,11 @@ local function summary_of(self)
     change("MACs", self.before.macs, self.macs))
   if self.target then out[2] = asked_line(self) end
   for _, note in ipairs(self.graph:notes()) do out[#out + 1] = ("pinned: %s at '%s': %s"):format(note.op, note.path, note.text) end
+  local names = unread(self.graph)
+  if #names > 0 then
+    out[#out + 1] = ("not read when the model was traced (%s mode), left as they are: %s"):format(self.net.training and "training" or
+      "evaluation", table.concat(names, ", ", 1, math.min(#names, 6)) .. (#names > 6 and (" ... (%d)"):format(#names) or ""))
+  end
   return out
 end
 

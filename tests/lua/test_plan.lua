@@ -520,4 +520,20 @@ T.test("a repair that fails takes the removal back, also where nothing is kept f
   prune.structured(net, shape, { ratio = 0.5 }):apply { fold = true }
 end)
 
+T.test("a plan says which parameters the traced model does not read: a branch for training that is traced in evaluation mode", function()
+  local class = nn.module("Auxiliary", function(self) self.a, self.b, self.aux = nn.Linear(4, 8), nn.Linear(8, 2), nn.Linear(8, 2) end)
+  function class:forward(x)
+    local y = self.a(x)
+    if self.training then return self.b(y), self.aux(y) end
+    return self.b(y)
+  end
+  local net = class()
+  local line = "not read when the model was traced %(evaluation mode%), left as they are: aux.weight, aux.bias"
+  assert(not tostring(prune.structured(net, { 4 }, { ratio = 0.5 })):find "not read")
+  local plan = prune.structured(net:eval(), { 4 }, { ratio = 0.5 })
+  assert(tostring(plan):find(line))
+  assert(tostring(plan:apply()):find(line))
+  T.equal(net.aux.weight:size(2), 8)
+end)
+
 T.done()
