@@ -150,6 +150,12 @@ static void push_guard(lua_State *L, bool enabled) {
 
 /* f(...) with recording switched; without f the guard itself, for a `local x <close>`. */
 static int with_mode(lua_State *L, bool enabled) {
+  if (lua_gettop(L) > 0 && lua_type(L, 1) != LUA_TFUNCTION) {
+    if (luaL_getmetafield(L, 1, "__call") == LUA_TNIL)
+      return bind_error(L, "%s: the first argument must be a function, got %s",
+                        enabled ? "enable_grad" : "no_grad", luaL_typename(L, 1));
+    lua_pop(L, 1);
+  }
   push_guard(L, enabled);
   if (lua_gettop(L) == 1) return 1;
   lua_insert(L, 1);

@@ -14,9 +14,26 @@ local function one_batch(pair)
   error(("each batch of a list must be a tensor or { inputs, labels }, got %s"):format(type(pair)), 0)
 end
 
+local function has_batches(data) return type(data) == "table" and type(data.batches) == "function" end
+
+local function fail_data(where, data)
+  error(("%s: data must have batches(), or be a list of { inputs, labels }, or one tensor of inputs; got %s"):format(where,
+    type(data) == "table" and "an empty table" or type(data)), 0)
+end
+
+--- Raise unless the options data, batches and loss are what they may be. Each may be nil.
+-- @param where the caller's name, for messages
+-- @param o options
+function calibration.check(where, o)
+  local data = o.data
+  if data ~= nil and not (core.is_tensor(data) or has_batches(data) or type(data) == "table" and #data > 0) then fail_data(where, data) end
+  if o.batches ~= nil then options.count(where, "batches", o.batches) end
+  options.callable(where, "loss", o.loss)
+end
+
 local function read_data(data, where)
   if core.is_tensor(data) then data = { data } end
-  if type(data) == "table" and type(data.batches) == "function" then return data:batches() end
+  if has_batches(data) then return data:batches() end
   if type(data) == "table" and #data > 0 then
     local i = 0
     return function()
@@ -24,8 +41,7 @@ local function read_data(data, where)
       if data[i] ~= nil then return one_batch(data[i]) end
     end
   end
-  error(("%s: data must have batches(), or be a list of { inputs, labels }, or one tensor of inputs; got %s"):format(where,
-    type(data) == "table" and "an empty table" or type(data)), 0)
+  fail_data(where, data)
 end
 
 --- Iterate over the first batches of what users give as `data`.
@@ -115,6 +131,7 @@ end
 -- @param where the caller's name, for messages
 -- @return tensor
 function calibration.loss(loss, output, y, where)
+  options.callable(where, "loss", loss)
   if loss == nil and y == nil then
     error(where .. ": the data give no labels; give batches of { inputs, labels }, or a loss of your own (option loss)", 0)
   end

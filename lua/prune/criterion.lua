@@ -44,7 +44,7 @@ local function check_choice(where, option, value)
     if word == value then return end
     words[#words + 1] = word
   end
-  local near = core.nearest(tostring(value), words)
+  local near = type(value) == "string" and core.nearest(value, words)
   error(("%s: option '%s' is one of %s; got %s%s"):format(where, option.name, table.concat(words, ", "), tostring(value),
     near and ("; did you mean '" .. near .. "'?") or ""), 4)
 end

@@ -323,6 +323,7 @@ local function depth(net, shape, given)
     blocks = none, ratio = none, macs = none, params = none, criterion = none, data = none, batches = 4, loss = none, ignore = none,
     by = "branch",
   })
+  calibration.check(where, o)
   if o.by ~= "branch" and o.by ~= "module" then core.fail(('%s: by is "branch" or "module", got %s'):format(where, tostring(o.by))) end
   local words = { "similarity", "loss", "taylor", "magnitude" }
   if type(o.criterion) ~= "function" and o.criterion ~= nil then

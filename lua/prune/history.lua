@@ -76,6 +76,9 @@ end
 -- @return with keep: removal, whose undo() puts everything back and whose bytes() tells what it keeps; nil without
 -- @return the step that was noted, or nil
 function Graph:remove_units(units, replay, keep, about)
+  if getmetatable(self) ~= core.Graph or type(units) ~= "table" then
+    error("graph:remove_units takes a list of unit numbers, got " .. type(units), 2)
+  end
   local net, step = self:state().net, nil
   if net and #units > 0 then
     step = { groups = self:locate(units) }

@@ -79,6 +79,9 @@ function Ticket:rewind(net, optimizer)
   end
   local tensors = tensors_of(net)
   check(self, tensors)
+  if optimizer and not (type(optimizer) == "table" and util.is_callable(optimizer.reset)) then
+    core.fail("ticket:rewind: the second argument must be an optimiser of the model's parameters, got " .. type(optimizer))
+  end
   for name, t in pairs(tensors) do t:dense():copy(self.values[name]) end
   net:zero_grad()
   if optimizer then optimizer:reset() end

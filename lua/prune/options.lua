@@ -1,6 +1,7 @@
 -- options.lua - checking of options: unknown names are errors with the nearest spelling, values of another type or range say what they may be. An
 -- error has the line of the innermost code outside of prunelua.
 local core = require "prune.core"
+local util = require "prune.util"
 
 local function fail(where, text, ...) core.fail(where .. ": " .. text:format(...)) end
 
@@ -103,6 +104,14 @@ local function pattern(where, value, names, what)
   fail(where, "'%s' fits no %s of the model%s", value, what, near and ("; did you mean '" .. near .. "'?") or "")
 end
 
+--- Raise unless an option that is given can be called.
+-- @param where the caller's name, for the message
+-- @param name the option
+-- @param value its value, or nil
+local function callable(where, name, value)
+  if value ~= nil and not util.is_callable(value) then fail(where, "%s must be a function, got %s", name, type(value)) end
+end
+
 --- Raise unless a value is a module.
 -- @param where the caller's name, for the message
 -- @param name what the value is, such as "the first argument"
@@ -112,5 +121,5 @@ local function module(where, name, value)
   fail(where, "%s must be a module, got %s", name, type(value))
 end
 
-return { call = call, check = check, choice = choice, count = count, integer = integer, module = module, none = none, number = number,
-  pattern = pattern }
+return { call = call, callable = callable, check = check, choice = choice, count = count, integer = integer, module = module, none = none,
+  number = number, pattern = pattern }

@@ -188,7 +188,7 @@ local function build(data, given)
   local more = { classes = data.classes }
   if data.shape[1] ~= 3 then more.channels = data.shape[1] end
   local ok, made = pcall(function() return models[name] end)
-  if not ok then core.fail("recipe: model: " .. tostring(made):gsub("^prune.models has no", "there is no")) end
+  if not ok then core.fail("recipe: model: " .. tostring(made):gsub("^.-prune%.models has no", "there is no")) end
   return made(stages.own_options(given, more))
 end
 
@@ -316,6 +316,7 @@ function recipe.run(given, how)
   if type(given) == "string" then given = recipe.read(given) end
   if type(given) ~= "table" then core.fail("prune.recipe: a table or the path of a file is needed, got " .. type(given)) end
   local h = options.check("prune.recipe", how, { restart = false, check = false, quiet = false, out = none })
+  for _, name in ipairs { "restart", "check", "quiet" } do options.choice("prune.recipe", name, h[name], { true, false }) end
   local o = options.check("recipe", given, { data = none, model = none, seed = 0, out = none, stages = none })
   o.out, o.quiet = h.out or o.out, h.quiet
   if o.out ~= nil and type(o.out) ~= "string" then core.fail("recipe: out is the path of a folder, got " .. type(o.out)) end

@@ -62,6 +62,7 @@ end
 function repair.batch_norm(net, data, given)
   local where = "prune.repair.batch_norm"
   local o = options.check(where, given, { batches = options.none })
+  if o.batches ~= nil then options.count(where, "batches", o.batches) end
   local run, norms, totals = nil, nil, {}
   local bar = progress.bar { total = o.batches, label = "batch norm", leave = false }
   local over <close> = setmetatable({}, { __close = function() bar:done() end }) -- luacheck: ignore

@@ -85,6 +85,8 @@ local function sensitivity(net, shape, given)
     data = none, batches = none, criterion = none, loss = none, metric = none, ignore = none,
     ratios = { 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9 },
   })
+  calibration.check(where, o)
+  options.callable(where, "metric", o.metric)
   if o.data == nil then error("prune.sensitivity: option data is needed: what to measure the loss on", 2) end
   if o.metric == nil and o.loss == nil then o.metric = correct end
   local ratios = read_ratios(o.ratios)

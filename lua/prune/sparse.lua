@@ -393,7 +393,7 @@ end
 -- @usage prune.sparse.soft_threshold { start = -6, decay = 1e-2 }
 sparse.soft_threshold = class("soft_threshold", soft_threshold, { start = -8, decay = 5e-4, rate = 1 }, function(where, o)
   for _, name in ipairs { "start", "decay", "rate" } do
-    if type(o[name]) ~= "number" or o[name] ~= o[name] or name ~= "start" and o[name] < 0 then
+    if type(o[name]) ~= "number" or o[name] ~= o[name] or math.abs(o[name]) == math.huge or name ~= "start" and o[name] < 0 then
       core.fail(("%s: %s must be a number%s, got %s"):format(where, name, name ~= "start" and " of at least 0" or "", tostring(o[name])))
     end
   end

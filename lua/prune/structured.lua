@@ -1,5 +1,6 @@
 -- structured.lua - plans: which units of a model go, chosen by a criterion to meet a ratio or a target.
 local allocation = require "prune.allocation"
+local calibration = require "prune.calibration"
 local core = require "prune.core"
 local criteria = require "prune.criterion"
 local graph = require "prune.graph"
@@ -24,10 +25,6 @@ local known = {
 }
 
 local function fail(...) error(WHERE .. ": " .. (...):format(select(2, ...)), 0) end
-
-local function check_function(name, value)
-  if value ~= nil and not util.is_callable(value) then fail("%s must be a function, got %s", name, type(value)) end
-end
 
 local function check_criterion(value)
   for name, make in pairs(criteria) do
@@ -78,13 +75,13 @@ end
 local function read(given)
   local o = options.check(WHERE, given, known)
   check_criterion(o.criterion)
-  check_function("loss", o.loss)
-  check_function("measure", o.measure)
+  calibration.check(WHERE, o)
+  options.callable(WHERE, "measure", o.measure)
   o.measure = o.measure and measured(o.measure) or latency.measure
   options.choice(WHERE, "rounding", o.rounding, { "down", "up", "nearest" })
-  for _, name in ipairs { "round_to", "min_units", "steps", "batches" } do
-    if o[name] ~= nil then options.count(WHERE, name, o[name]) end
-  end
+  if o.min_units ~= nil then options.count(WHERE, "min_units", o.min_units) end
+  if o.round_to ~= nil then options.integer(WHERE, "round_to", o.round_to, 1, 1 << 20) end
+  if o.steps ~= nil then options.integer(WHERE, "steps", o.steps, 1, 1 << 20) end
   if o.max_ratio ~= nil then options.number(WHERE, "max_ratio", o.max_ratio, 0, 1) end
   if o.schedule ~= nil and o.steps == nil then fail "a schedule needs steps: how often the model is pruned" end
   if o.steps and type(o.schedule) ~= "function" then target.ways(WHERE, o.schedule, o.steps, 0.5) end -- a slip is told before the first step

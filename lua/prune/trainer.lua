@@ -52,6 +52,9 @@ local function new(_, net, given)
   if math.type(o.accumulate) ~= "integer" or o.accumulate < 1 then
     error("prune.Trainer: accumulate must be an integer of at least 1", 2)
   end
+  if o.metrics and type(o.metrics) ~= "table" then
+    error("prune.Trainer: metrics are a table of functions by name, got " .. type(o.metrics), 2)
+  end
   for name, metric in util.sorted(o.metrics or {}) do
     if type(name) ~= "string" or not util.is_callable(metric) then
       error(("prune.Trainer: metrics are functions by name; '%s' is a %s"):format(tostring(name), type(metric)), 2)
@@ -80,6 +83,18 @@ local function new(_, net, given)
     end
     if o.step then error("prune.Trainer: with option 'step' the optimiser is one's own, so 'sparsity' would do nothing; give one", 2) end
   end
+  for name, needed in util.sorted { optimizer = "step", regularizer = "apply" } do
+    local ok, method = pcall(function() return o[name][needed] end)
+    if o[name] and not (ok and util.is_callable(method)) then
+      error(("prune.Trainer: %s must be an object with %s(...), such as one of prune.%s, got %s"):format(name, needed,
+        name == "optimizer" and "optim" or name, type(o[name])), 2)
+    end
+  end
+  if o.clip and not (type(o.clip) == "number" and o.clip > 0) then
+    error("prune.Trainer: clip must be the largest norm of the gradients, a number above 0, got " .. tostring(o.clip), 2)
+  end
+  if o.out and type(o.out) ~= "string" then error("prune.Trainer: out is the path of a folder, got " .. type(o.out), 2) end
+  options.choice("prune.Trainer", "quiet", o.quiet, { true, false })
   if o.distill ~= nil then
     if o.step then error("prune.Trainer: with option 'step' the loss is one's own, so 'distill' would do nothing; give one of them", 2) end
     o.distill = distill.check(net, o.distill)
@@ -442,8 +457,10 @@ function Trainer:fit(train, given)
   if math.type(o.epochs) ~= "integer" or o.epochs < 0 then
     error("Trainer:fit: epochs must be an integer of at least 0, got " .. tostring(o.epochs), 2)
   end
+  options.choice("Trainer:fit", "resume", o.resume, { true, false })
+  options.callable("Trainer:fit", "each_epoch", o.each_epoch)
   if o.resume and not self.out then error("Trainer:fit: to resume, the trainer needs a folder: prune.Trainer(net, { out = ... })", 2) end
-  if o.name and not tostring(o.name):match "^[%w_][%w_.-]*$" then
+  if o.name and (type(o.name) == "boolean" or not tostring(o.name):match "^[%w_][%w_.-]*$") then
     error(("Trainer:fit: the name of a stage becomes that of a file: letters, digits and _ . - only, got '%s'"):format(tostring(o.name)), 2)
   end
   o.file = o.name or "stage"

@@ -84,6 +84,7 @@ end
 -- @param fan the fan in; default: of t
 -- @return t
 function initializer.default(t, fan)
+  if fan ~= nil and type(fan) ~= "number" then error("prune.nn.init: the fan in must be a number, got " .. type(fan), 2) end
   local bound = 1 / math.sqrt(math.max(fan or fans(t), 1))
   return initializer.uniform(t, -bound, bound)
 end

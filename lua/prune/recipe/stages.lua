@@ -225,7 +225,8 @@ end
 -- --- the others -----------------------------------------------------------------------------------------------------
 
 local function batch_norm(context, stage)
-  options.check("batch_norm", stage.options, { batches = none })
+  local o = options.check("batch_norm", stage.options, { batches = none })
+  if o.batches ~= nil then options.count("batch_norm", "batches", o.batches) end
   return once(context, stage, function()
     if not context.dry then require("prune.repair").batch_norm(context.net, context.train, stage.options) end
   end)
