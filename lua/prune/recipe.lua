@@ -10,7 +10,8 @@
 --       },
 --     }
 --
--- `prunelua -m prune.recipe FILE` runs it; stopped with Ctrl-C or killed, the same command goes on where it was. Things with options are
+-- `prunelua -m prune.recipe FILE` runs it; stopped with Ctrl-C or killed, the same command goes on where it was. Stages that were put in, taken out
+-- or moved, and those behind them, are done anew; one that was run with other options is refused. Things with options are
 -- tables with a name in front: optimizer (prune.optim), schedule (prune.schedule), loss (prune.nn.functional), regularizer
 -- (prune.regularizer), sparsity (prune.sparse), criterion (prune.criterion).
 --
@@ -246,18 +247,32 @@ local function forget(out, list, first)
   end
 end
 
+-- Which stage it is: one that has no checkpoint of its own ('rewind') with what it does.
+local function place_of(stage)
+  return ("%s %s%s"):format(stage.kind, stage.name, stage.kind == "rewind" and " to " .. tostring(stage.options.to) or "")
+end
+
+-- Number of the first stage that is not the one that was run in its place; it and those behind it must be done anew.
+local function first_moved(list, order)
+  for i, stage in ipairs(type(order) == "table" and list or {}) do
+    if order[i] ~= nil and order[i] ~= place_of(stage) then return i end
+  end
+  return #list + 1
+end
+
 -- Stages that were run with other options must not be taken for these. More epochs are no other options.
 local function compare_with_last(o, list)
-  local path, now = o.out .. "/recipe.txt", { data = plain(o.data), model = plain(o.model), seed = o.seed, stages = {} }
-  for _, stage in ipairs(list) do
-    now.stages[stage.name] = plain(stage.options)
+  local path, now = o.out .. "/recipe.txt", { data = plain(o.data), model = plain(o.model), seed = o.seed, stages = {}, order = {} }
+  for i, stage in ipairs(list) do
+    now.stages[stage.name], now.order[i] = plain(stage.options), place_of(stage)
     now.stages[stage.name].epochs = nil
   end
   if is_there(path) then
     local file <close> = assert(io.open(path, "rb"))
     local ok, last = pcall(literal.read, file:read "a")
-    for _, stage in ipairs(ok and list or {}) do
-      if is_there(files_of(o.out, stage)[1]) then
+    local moved = first_moved(list, ok and last.order)
+    for i, stage in ipairs(ok and list or {}) do
+      if i < moved and is_there(files_of(o.out, stage)[1]) then
         local what = difference({ last.data, last.model, last.seed, last.stages[stage.name] },
           { now.data, now.model, now.seed, now.stages[stage.name] }, "")
         if what then
@@ -267,6 +282,7 @@ local function compare_with_last(o, list)
         end
       end
     end
+    forget(o.out, list, moved)
   end
   util.make_folder(path)
   util.write_file(path, literal.write(now))

@@ -154,6 +154,28 @@ T.test("whole blocks go in a stage 'depth'; stopped in the tuning behind it, it 
   T.raises(function() prune.recipe(shallow { criterion = "tailor" }, quiet) end, "did you mean taylor")
 end)
 
+T.test("stages that are taken out, moved, or put in are done anew with what stands behind them; fewer epochs than were trained are refused", function()
+  local sgd = { "SGD", lr = 0.05 }
+  local train, mask, half = { "train", epochs = 2, optimizer = sgd, snapshot = 1 }, { "mask", sparsity = 0.5 }, { "prune", ratio = 0.5 }
+  local back, tune = { "rewind", to = "train" }, { "tune", epochs = 1, optimizer = sgd }
+  local function run(out, ...)
+    return prune.recipe({ data = { "", batch = 32, limit = 64, threads = 1 }, model = { "cnn", width = 4 }, out = out, stages = { ... } }, quiet)
+  end
+  for name, pair in pairs {
+    ["taken out"] = { { train, mask, half, tune }, { train, half, tune } }, moved = { { train, mask, half, tune }, { train, half, mask, tune } },
+    ["put in"] = { { train, tune }, { train, half, tune } }, ["a rewind taken out"] = { { train, mask, back, tune }, { train, mask, tune } },
+    ["a rewind put in"] = { { train, mask, tune }, { train, mask, back, tune } },
+  } do
+    local out = folder()
+    run(out, table.unpack(pair[1]))
+    T.equal(state_of(run(out, table.unpack(pair[2]))), state_of(run(nil, table.unpack(pair[2]))), name)
+    T.equal(state_of(run(out, table.unpack(pair[1]))), state_of(run(nil, table.unpack(pair[1]))), name .. ", and back")
+  end
+  local out = folder()
+  run(out, train)
+  T.raises(function() run(out, { "train", epochs = 1, optimizer = sgd, snapshot = 1 }) end, "stage 1 .*2 epochs were trained already, epochs is 1")
+end)
+
 T.test("a snapshot behind the end of its stage is refused before anything is trained", function()
   local function given(snapshot)
     return { data = { "", batch = 32, limit = 96, threads = 1 }, model = { "cnn", width = 4 }, stages = {

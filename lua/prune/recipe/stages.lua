@@ -100,6 +100,10 @@ local function train(context, stage)
   local worked = false
   local history = trainer:fit(context.train, { name = stage.name, epochs = o.epochs, validate = context.test, resume = context.out ~= nil,
     each_epoch = function() worked = true end })
+  if #history > o.epochs then
+    error(("%d epochs were trained already, epochs is %d; give another out, or start again (option restart, --restart)"):format(#history,
+      o.epochs), 0)
+  end
   context.tickets[stage.name] = trainer.ticket
   return worked, history[#history]
 end
