@@ -75,7 +75,6 @@ local function describe(net)
   return tensors, modules
 end
 
--- A forward function that draws random numbers draws the same in every trace (they become constants), and takes none of the caller's.
 -- What all floating tensors of a model have in common; f32 where they differ or there are none.
 local function dtype_of(tensors)
   local found
@@ -89,11 +88,25 @@ local function dtype_of(tensors)
   return found or "f32"
 end
 
-local function trace(net, inputs, batch, tensors, modules)
-  local seed, step = core.random_state()
-  local _ <close> = setmetatable({}, { __close = function() core.restore_random_state(seed, step) end })
-  core.restore_random_state(0, 0)
-  return core.trace(stand_ins(inputs, batch), batch, tensors, modules, function(...) return net(...) end)
+-- A forward function that draws random numbers draws the same in every trace from the same step on (they become constants), and takes none of
+-- the caller's. The second result: does it draw any?
+local function trace(net, inputs, batch, tensors, modules, step)
+  local seed, before = core.random_state()
+  local _ <close> = setmetatable({}, { __close = function() core.restore_random_state(seed, before) end })
+  core.restore_random_state(0, step or 0)
+  local traced = core.trace(stand_ins(inputs, batch), batch, tensors, modules, function(...) return net(...) end)
+  return traced, select(2, core.random_state()) ~= (step or 0)
+end
+
+-- Layers that are left out at random would be missing in the graph, or not, by chance.
+local function check_path(traced, other)
+  local nodes, others = traced:nodes(), other:nodes()
+  local same = #nodes == #others
+  for i = 1, same and #nodes or 0 do same = same and nodes[i].op == others[i].op end
+  if not same then
+    core.fail("prune.graph: which operators the model runs depends on random numbers; trace it in evaluation mode (net:eval()), or use " ..
+      "nn.StochasticDepth")
+  end
 end
 
 --- The graph of a model: it is run on shapes only, with two batch sizes.
@@ -106,8 +119,9 @@ function graph.graph(net, shape)
   if net.inner_graph then return net:inner_graph(shape) end
   local tensors, modules = describe(net)
   local inputs = graph.inputs(shape, "prune.graph", dtype_of(tensors))
-  local traced = trace(net, inputs, 2, tensors, modules)
-  traced:fit_batch(trace(net, inputs, 3, tensors, modules))
+  local traced, random = trace(net, inputs, 2, tensors, modules)
+  for other = 1, random and 4 or 0 do check_path(traced, (trace(net, inputs, 2, tensors, modules, other << 16))) end
+  traced:fit_batch((trace(net, inputs, 3, tensors, modules)))
   local state = traced:state()
   state.net, state.inputs = net, inputs
   net._input = inputs -- so that prune.save knows what to trace with
@@ -119,7 +133,7 @@ function graph.graph(net, shape)
       if module.rewritten then module:rewritten(operator, arguments) end
     end
     if undo then return nil end
-    return trace(net, inputs, 2, tensors, modules)
+    return (trace(net, inputs, 2, tensors, modules))
   end
   return traced
 end

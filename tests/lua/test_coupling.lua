@@ -331,4 +331,16 @@ T.test("a forward function may draw random numbers: tracing takes none of them, 
   T.equal(prune.rand({ 1 }):item(), want)
 end)
 
+T.test("a layer that is left out at random is refused in training mode, and traced in evaluation mode", function()
+  local class = nn.module("Skipped", function(self) self.a, self.b, self.c = nn.Linear(4, 6), nn.Linear(6, 6), nn.Linear(6, 2) end)
+  function class:forward(x)
+    local y = self.a(x)
+    if not self.training or prune.rand({ 1 }):item() < 0.5 then y = y + self.b(y) end
+    return self.c(y)
+  end
+  local net = class()
+  T.raises(function() prune.graph(net, { 4 }) end, "test_coupling.lua:%d+: prune.graph: which operators the model runs depends on random numbers")
+  T.equal(#prune.graph(net:eval(), { 4 }):groups()[1], 6)
+end)
+
 T.done()
