@@ -14,8 +14,8 @@ static const char handles_key; /* its address names the table of userdata by ten
 
 /* --- failures ------------------------------------------------------------------------------------------------------- */
 
-/* "file.lua:12: " of the innermost Lua function that is not part of prunelua, or of the innermost one at all.
- */
+/* "file.lua:12: " of the innermost Lua function that is not part of prunelua; nothing where there is none (a
+ * tail call took its place): a line of prunelua's own would mislead. */
 static void push_where(lua_State *L) {
   lua_Debug frame;
   for (int level = 1; lua_getstack(L, level, &frame); level++) {
@@ -25,7 +25,7 @@ static void push_where(lua_State *L) {
     lua_pushfstring(L, "%s:%d: ", frame.short_src, frame.currentline);
     return;
   }
-  luaL_where(L, 1);
+  lua_pushliteral(L, "");
 }
 
 int bind_raise(lua_State *L) {

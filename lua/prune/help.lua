@@ -249,8 +249,9 @@ local function describe(value)
 end
 
 local function search(word)
-  local exact, hits, object = {}, {}, nil
+  local exact, hits, names, object = {}, {}, {}, nil
   for _, item in ipairs(M.walk()) do
+    names[#names + 1] = item.path:match "[%w_]+$"
     local text = M.text(item.value, item.path, item.parent)
     if item.path == word and not item.parent then
       object = item.path .. "\n" .. contents(item.path, item.value)
@@ -262,7 +263,8 @@ local function search(word)
   exact[#exact + 1] = object
   if #exact > 0 then return table.concat(exact, "\n\n") end
   if #hits > 0 then return table.concat(hits, "\n") end
-  return ("nothing about '%s'; help() gives an overview"):format(word)
+  local near = core().nearest(word, names)
+  return ("nothing about '%s'; %shelp() gives an overview"):format(word, near and ("did you mean '%s'? "):format(near) or "")
 end
 
 --- Show help: on a value, on a word (a search), or with no argument an overview.

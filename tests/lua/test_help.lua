@@ -62,6 +62,7 @@ end)
 T.test("a word is searched, names first", function()
   assert(shown("resnet18"):find("8 basic blocks", 1, true))
   assert(shown("geometric brownian"):find("nothing about 'geometric brownian'", 1, true))
+  assert(shown("taylr"):find("did you mean 'taylor'?", 1, true))
 end)
 
 T.test("the overview names every module, what is loaded on demand, and every kind of object", function()

@@ -123,6 +123,9 @@ T.test("-i reads chunks from any input: prompts, results, and a block over sever
   has(stdout, "> 42\n> >> >> i\t1\ni\t2\n> >> > > 2\n> > still here\n")
   has(stderr, "stdin:1: oops\nstack traceback:")
   T.equal(stdout:find "\27", nil)
+  -- what is typed is on the stack of a call that fails: the error names the prompt's line, not one of prunelua's own
+  write("fails", "prune.criterion.magnitude { q = 1 }\n")
+  has(select(2, run "-i <fails"), "stdin:1: prune.criterion.magnitude: there is no option 'q'")
 end)
 
 T.test("starting takes no time worth mentioning", function()
