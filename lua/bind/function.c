@@ -147,7 +147,9 @@ static int call_forward(lua_State *L) {
   for (int i = 0; i < c->n_in; i++) bind_push_borrowed(L, c->in[i]);
   lua_call(L, c->n_in + 1, LUA_MULTRET);
   int n = lua_gettop(L) - 1;
-  if (n != c->n_out) luaL_error(L, "it returns %d values, %d expected", n, c->n_out);
+  if (n != c->n_out)
+    luaL_error(L, "it returns %d values, %d expected (definition.shape gives a table of sizes for each)", n,
+               c->n_out);
   for (int k = 0; k < n; k++) {
     snprintf(what, sizeof what, "result %d", k + 1);
     if (prO_give(c, k, own_result(c, check_like(L, 2 + k, c->out[k], what)))) bind_raise(L);

@@ -371,7 +371,7 @@ local function main(path, ...)
   local given = require "prune.cli"({ check = false, restart = false, out = "" }, { ... })
   local ok, why = pcall(recipe.run, path, { check = given.check, restart = given.restart, out = given.out ~= "" and given.out or nil })
   if ok then return end
-  io.stderr:write(tostring(why), "\n")
+  io.stderr:write((tostring(why):gsub("^prune/[%w_/]+%.lua:%d+: ", "")), "\n") -- without the place in prunelua's own modules
   os.exit(1, true)
 end
 

@@ -297,6 +297,7 @@ T.test("as a program: --check checks, a run says what it does, the next one take
   assert(said:find "stage 2/3: prune\n" and said:find "tune epoch 1/1" and exists(out .. "/final.h5"), said)
   said = run("'" .. file .. "'")
   assert(said:find "prune: was done" and not said:find "tune epoch", said)
+  T.equal({ run(T.scratch "absent.lua") }, { ("recipe: cannot open %s: No such file or directory\n"):format(T.scratch "absent.lua"), 1 })
   said = run("'" .. file .. "' --restart")
   assert(said:find "train epoch 2/2", said)
   local elsewhere = folder()
