@@ -48,6 +48,19 @@ local function names()
   return all
 end
 
+-- What a part of the API does not have is a slip, told with the nearest name in place of Lua's "attempt to call a nil value". Parts that answer
+-- for their fields themselves stay as they are.
+local function guard(path, part)
+  if type(part) ~= "table" or getmetatable(part) then return part end
+  return setmetatable(part, { __index = function(_, name)
+    if type(name) ~= "string" or name:find "^_" then return nil end
+    local known = {}
+    for key in next, part do known[#known + 1] = type(key) == "string" and key or nil end
+    local nearest = core.nearest(name, known)
+    error(("%s.%s does not exist%s"):format(path, name, nearest and ("; did you mean %s.%s?"):format(path, nearest) or ""), 2)
+  end })
+end
+
 -- For completion and help: what the table will hold once it is asked.
 local fields = {}
 for name in next, exports do fields[name] = true end
@@ -62,7 +75,8 @@ setmetatable(prune, {
       local module = require(path)
       value = type(module) == "table" and module[field ~= "" and field or name] or module
     elseif modules[name] then
-      value = require(modules[name])
+      value = guard("prune." .. name, require(modules[name]))
+      if name == "nn" then guard("prune.nn.functional", value.functional) guard("prune.nn.init", value.init) end
     else
       local nearest = type(name) == "string" and core.nearest(name, names())
       error(("prune.%s does not exist%s"):format(tostring(name), nearest and ("; did you mean prune.%s?"):format(nearest) or ""), 2)

@@ -166,7 +166,7 @@ function schedule.read(value, where)
   local name, own, known = value[1], {}, {}
   for key in pairs(schedule) do known[#known + 1] = key ~= "read" and key or nil end
   for key, v in pairs(value) do own[key] = key ~= 1 and v or nil end
-  if name == "read" or not schedule[name] then
+  if name == "read" or not rawget(schedule, name) then
     table.sort(known)
     local near = core.nearest(name, known)
     core.fail(("%s: there is no schedule '%s'%s"):format(where, name, near and ("; did you mean '" .. near .. "'?") or

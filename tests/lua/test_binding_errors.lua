@@ -47,6 +47,12 @@ T.test("unknown options get the nearest spelling", function()
   T.raises(function() x:sum { keepdims = true } end, "sum: there is no option 'keepdims'; did you mean 'keepdim'")
   T.raises(function() x:allclose(x, { tol = 1 }) end, "no option 'tol'")
   T.raises(function() return prune.zeors end, "prune.zeors does not exist; did you mean prune.zeros")
+  for slip, meant in pairs {
+    ["nn.Conv2D"] = "nn.Conv2d", ["nn.functional.rellu"] = "nn.functional.relu", ["nn.init.xavier_unifrom"] = "nn.init.xavier_uniform",
+    ["criterion.taylr"] = "criterion.taylor", ["optim.SDG"] = "optim.SGD", ["mask.l1_unstructed"] = "mask.l1_unstructured",
+  } do
+    T.raises(function() return load("return require 'prune'." .. slip)() end, ("prune.%s does not exist; did you mean prune.%s?"):format(slip, meant))
+  end
 end)
 
 T.test("values of the wrong kind are refused with what was expected", function()
