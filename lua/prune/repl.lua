@@ -12,8 +12,9 @@ local function incomplete(message) return message:find "<eof>$" ~= nil and not m
 function M.compile(source)
   local text = source:gsub("^%s*=", "", 1)
   local body, silent = text:gsub(";%s*$", "")
-  -- With a variable that is to be closed, the call is no tail call: it stays on the stack, and errors have the prompt's line.
-  local expression, why = load("local typed <close> = nil return " .. body, "=stdin", "t")
+  -- With a variable that is to be closed, the call is no tail call: it stays on the stack, and errors have the prompt's line. Its name must
+  -- hide none of the user's.
+  local expression, why = load("local __to_close <close> = nil return " .. body, "=stdin", "t")
   if expression then return expression, silent > 0 end
   local statement, message = load(source, "=stdin", "t")
   if statement then return statement, false end
