@@ -211,7 +211,7 @@ T.test("errors in forward, backward, shape and rule come out as errors; memory i
   local before = live()
   for case, pattern in pairs { forward = "1: test_fails, forward: .*no values today", backward = "test_fails, backward: .*no gradient today",
     shape = "test_fails, shape: .*no shape today", count = "it returns 2 values, 1 expected %(definition.shape",
-   size = "result 1 is f32 %[5%], it must be f32 %[5, 4%]",
+    size = "result 1 is f32 %[5%], it must be f32 %[5, 4%]",
     type = "result 1 .*a tensor", object = "test_fails, forward: .*table", gradient = "the gradient of input 1 is f32 %[%]" } do
     mode = case
     T.raises(step, pattern)
