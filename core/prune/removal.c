@@ -7,6 +7,10 @@
 
 #include <string.h>
 
+extern pr_op pr_op_var, pr_op_std;
+
+enum { UNBIASED = 2 }; /* their argument */
+
 /* --- what stays --------------------------------------------------------------------------------------------------------- */
 
 /* Live indices of every axis of one tensor; kept[d] NULL: all of them. */
@@ -341,6 +345,35 @@ struct pr_removal {
 
 static uint64_t version_of(const pr_tensor *t) { return t && t->storage ? t->storage->version : 0; }
 
+static int64_t entries_of(const pr_graph_value *value) {
+  int64_t n = 1;
+  for (int d = 0; d < value->dim; d++) n *= value->shape[d];
+  return n;
+}
+
+/* How many entries each result of a reduction is made of. */
+static int64_t reduced_entries(const pr_graph *graph, int n) {
+  const pr_graph_node *node = &graph->nodes[n];
+  int64_t results = entries_of(&graph->values[node->out[0]]);
+  return results ? entries_of(&graph->values[node->in[0]]) / results : 0;
+}
+
+/* An unbiased variance of one entry is 0 / 0: a model that had none would give nan from here on. */
+static pr_status check_variances(const pr_graph *before, const pr_graph *next) {
+  for (int n = 0; n < next->n_nodes; n++) {
+    const pr_graph_node *node = &next->nodes[n];
+    if (node->op != &pr_op_var && node->op != &pr_op_std) continue;
+    bool unbiased = node->args[UNBIASED].integer;
+    if (unbiased && reduced_entries(next, n) == 1 && reduced_entries(before, n) > 1)
+      return pr_fail(PR_ERR_ARGUMENT,
+                     "%s at '%s' (%s): nothing would be left to take a variance of but one entry, and the "
+                     "unbiased one divides by 0; "
+                     "keep at least two (min_units = 2), or give the operator unbiased = false",
+                     node->op->name, node->path, node->type);
+  }
+  return PR_OK;
+}
+
 static pr_status remove_dead(pr_removal *r, const unsigned char *dead, pr_replay replay, void *ctx) {
   pr_pruning *pruning = r->pruning;
   PR_TRY(prP_check_floors(pruning, dead));
@@ -350,6 +383,7 @@ static pr_status remove_dead(pr_removal *r, const unsigned char *dead, pr_replay
   PR_TRY(rewrite(pruning, next, dead));
   for (int i = 0; i < r->n; i++) change_exchange(&r->changes[i]);
   pr_status status = pr_graph_reshape(next);
+  if (!status) status = check_variances(pruning->graph, next);
   if (!status) status = run_replay(pruning, next, replay, ctx);
   if (!status && !(r->before = pr_pruning_new(next))) {
     status = pr_error_last()->code;

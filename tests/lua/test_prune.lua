@@ -305,6 +305,25 @@ T.test("inputs and outputs of the model are pinned, and the reason is told", fun
   assert(graph:why(net.fc.weight, 1, 1):find "pinned" and not graph:why(net.conv1.weight, 1, 1):find "pinned")
 end)
 
+T.test("a variance of one entry is refused where it divides by 0, and nothing changes", function()
+  local Spread = nn.module("Spread", function(self, unbiased) self.a, self.b, self._unbiased = nn.Linear(4, 5), nn.Linear(5, 2), unbiased end)
+  function Spread:forward(x)
+    local y = self.a(x)
+    return self.b(y / (F.std(y, { dim = 2, keepdim = true, unbiased = self._unbiased }) + 0.1))
+  end
+  local net = Spread(true)
+  local before = snapshot(net)
+  local plan = prune.structured(net, { 4 }, { ratio = 0.9 })
+  T.raises(function() plan:apply() end, "std at '' %(Spread%): nothing would be left to take a variance of but one entry")
+  T.raises(function() prune.verify(net, plan) end, "keep at least two %(min_units = 2%)")
+  same_state(net, before)
+  prune.structured(net, { 4 }, { ratio = 0.6, min_units = 2 }):apply()
+  T.equal(net.a.weight:size(1), 2)
+  local biased = Spread(false)
+  prune.structured(biased, { 4 }, { ratio = 0.9 }):apply()
+  T.equal(biased.a.weight:size(1), 1)
+end)
+
 T.test("verify checks its options, and that a group is of the module's graph", function()
   local net = nn.Sequential(nn.Linear(4, 6), nn.Linear(6, 2))
   local group = prune.graph(net, { 4 }):groups()[1]:pick { 1 }
