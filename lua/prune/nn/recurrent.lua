@@ -39,7 +39,8 @@ local function class(name, gates, operator)
     for _, p in self:named_parameters() do initializer.uniform(p, -bound, bound) end
   end
 
-  function Class:forward(x)
+  function Class:forward(x, state)
+    if state ~= nil then core.fail(("nn.%s begins with a state of zeros; nn.functional.%s takes another"):format(name, name:lower())) end
     for layer = 1, self._layers do
       local outputs = {}
       for direction = 1, self._bidirectional and 2 or 1 do
