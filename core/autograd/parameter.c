@@ -58,6 +58,13 @@ pr_status pr_parameter_mask(pr_tensor *t, const pr_tensor *mask) {
   return PR_OK;
 }
 
+void pr_parameter_mask_back(pr_tensor *t, pr_tensor *mask) {
+  pr_retain(mask); /* first: it may be the one that goes */
+  pr_release(t->parameter->mask), pr_release(t->parameter->masked);
+  t->parameter->mask = mask, t->parameter->masked = NULL;
+  if (t->storage) prT_touch(t);
+}
+
 pr_status pr_parameter_finalize(pr_tensor *t) {
   if (!t->parameter || !t->parameter->mask) return PR_OK;
   pr_tensor *masked = pr_parameter_value(t);

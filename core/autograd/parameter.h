@@ -35,6 +35,10 @@ pr_tensor *pr_parameter_value(pr_tensor *t);
 
 /* Set (copied, as f32 of the same shape) or drop (NULL) the mask. */
 pr_status pr_parameter_mask(pr_tensor *t, const pr_tensor *mask);
+
+/* Give a parameter back a mask that it had, the same tensor (NULL: none). Takes no memory, so it cannot fail.
+ */
+void pr_parameter_mask_back(pr_tensor *t, pr_tensor *mask);
 /* Write dense * mask into the value and drop the mask. */
 pr_status pr_parameter_finalize(pr_tensor *t);
 

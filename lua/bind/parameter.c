@@ -80,6 +80,17 @@ static int set_mask(lua_State *L) {
   return 1;
 }
 
+/* mask_back(parameter, mask): a mask that it had, from its field mask; this cannot fail for want of memory.
+ */
+static int mask_back(lua_State *L) {
+  pr_tensor *t = bind_check_tensor(L, 1), *mask = bind_opt_tensor(L, 2);
+  if (!t->parameter) return bind_error(L, "mask_back: only parameters have masks");
+  if (mask && (mask->dtype != PR_F32 || !pr_same_shape(mask, t)))
+    return bind_error(L, "mask_back: this was no mask of the parameter");
+  pr_parameter_mask_back(t, mask);
+  return 0;
+}
+
 static int finalize(lua_State *L) {
   bind_check(L, pr_parameter_finalize(bind_check_tensor(L, 1)));
   lua_settop(L, 1);
@@ -273,6 +284,7 @@ const luaL_Reg bind_parameter_fields[] = {
 const luaL_Reg bind_parameter_functions[] = {
   { "parameter", parameter },
   { "buffer", buffer },
+  { "mask_back", mask_back },
   { "nearest", nearest },
   { "optim_check", optim_check },
   { "optim_step", optim_step },

@@ -150,7 +150,11 @@ end
 function mask.finalize(what)
   local parameters = each("finalize", what, 3)
   local note = Module.is_module(what) and require("prune.history").finalizing(what)
-  for _, p in ipairs(parameters) do p:finalize_mask() end
+  local masked = {}
+  for _, p in ipairs(parameters) do masked[#masked + 1] = p.mask and p or nil end
+  common.all_or_nothing(masked, function()
+    for _, p in ipairs(masked) do p:finalize_mask() end
+  end, true)
   if note then note() end
   return what
 end

@@ -6,6 +6,7 @@
 -- Lua, found in the names of those that stay dense. Steps are those of the optimiser, counted from 1 over all stages.
 local core = require "prune.core"
 local allocation = require "prune.allocation"
+local common = require "prune.mask.common"
 local mask = require "prune.mask"
 local options = require "prune.options"
 local schedule = require "prune.schedule"
@@ -224,10 +225,12 @@ local function begin_random(self)
   end
   if not o.sparsity then return end
   local counts = allocation.counts(layers, allocation.read("prune.sparse." .. self.name, o.allocation)(layers, o.sparsity))
-  for i, item in ipairs(self.list) do
-    item.parameter:set_mask(nil)
-    mask.random_unstructured(item.parameter, { amount = counts[i] })
-  end
+  common.all_or_nothing(parameters_of(self), function()
+    for i, item in ipairs(self.list) do
+      item.parameter:set_mask(nil)
+      mask.random_unstructured(item.parameter, { amount = counts[i] })
+    end
+  end)
 end
 
 local function check_exchange(where, o)

@@ -213,4 +213,40 @@ T.test("gradient modes take a function", function()
   T.equal(prune.no_grad(net, prune.zeros { 1, 1, 6, 6 }):size(2), 3)
 end)
 
+-- --- memory that runs out -----------------------------------------------------------------------------------------------------
+
+T.test("masks of several parameters are set all or none, also where memory stays short", function()
+  local core = require "prune.core"
+  local function weights() return net:weights() end
+  local calls = {
+    list = function() mask.l1_unstructured(weights(), { amount = 0.5 }) end,
+    slices = function() mask.ln_structured(weights(), { amount = 0.5 }) end,
+    nm = function() mask.nm(weights(), { n = 1, m = 3 }) end,
+    rows = function() mask.row(weights(), { sparsity = 0.5 }) end,
+    finalize = function() mask.finalize(net) end,
+    rigl = function() sparse.rigl({ sparsity = 0.5, last = 3 }):start(net) end,
+    wanda = function() mask.wanda(net, data, { sparsity = 0.5 }) end,
+    rewind = function(ticket) ticket:rewind(net, optimizer) end,
+  }
+  -- Does the call go through when the nth allocation fails (stays: and all behind it)? If not, nothing has changed.
+  local function survives(name, nth, stays)
+    fresh()
+    local ticket, before = prune.lottery.ticket(net), state()
+    core.fail_allocation(nth, stays)
+    local ok, reason = pcall(calls[name], ticket)
+    core.fail_allocation(0)
+    if ok then return true end
+    assert(tostring(reason):find "memory", reason)
+    T.equal(state(), before, ("%s, allocation %d"):format(name, nth))
+  end
+  for name in pairs(calls) do
+    local nth = 1
+    while not survives(name, nth, true) do
+      survives(name, nth, false)
+      nth = nth + (nth < 40 and 1 or 9)
+    end
+    assert(nth > 3, name)
+  end
+end)
+
 T.done()

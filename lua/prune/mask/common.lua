@@ -130,7 +130,8 @@ end
 
 -- --- all or nothing -------------------------------------------------------------------------------------------------
 
---- Run f; where it raises, give the parameters back the masks (and, if f changes them, the values) that they had.
+--- Run f; where it raises, give the parameters back the masks (and, if f changes them, the values) that they had. That takes no memory, so it
+-- serves where memory has run out.
 -- @param parameters list
 -- @param f function()
 -- @param values true: values are put back too
@@ -141,8 +142,9 @@ function common.all_or_nothing(parameters, f, values)
   local result = table.pack(pcall(f))
   if result[1] then return table.unpack(result, 2, result.n) end
   for i, p in ipairs(parameters) do
-    if kept[i][2] then p:set_mask(nil):copy(kept[i][2]) end
-    p:set_mask(kept[i][1])
+    core.mask_back(p, nil)
+    if kept[i][2] then p:copy(kept[i][2]) end
+    core.mask_back(p, kept[i][1])
   end
   error(result[2], 0)
 end
