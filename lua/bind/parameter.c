@@ -160,14 +160,25 @@ static int clear_slots(lua_State *L) {
 static double number_field(lua_State *L, int index, const char *name, double otherwise) {
   int type = lua_getfield(L, index, name);
   double number = otherwise;
-  if (type == LUA_TBOOLEAN)
-    number = lua_toboolean(L, -1);
-  else if (type == LUA_TNUMBER)
+  if (type == LUA_TNUMBER)
     number = lua_tonumber(L, -1);
   else if (type != LUA_TNIL)
     bind_error(L, "optimiser: option '%s' must be a number, got %s", name, lua_typename(L, type));
   lua_pop(L, 1);
   return number;
+}
+
+static bool flag_field(lua_State *L, int index, const char *name, bool otherwise) {
+  int type = lua_getfield(L, index, name);
+  bool flag = otherwise;
+  if (type == LUA_TBOOLEAN)
+    flag = lua_toboolean(L, -1);
+  else if (type == LUA_TNUMBER)
+    flag = lua_tonumber(L, -1) != 0;
+  else if (type != LUA_TNIL)
+    bind_error(L, "optimiser: option '%s' must be true or false, got %s", name, lua_typename(L, type));
+  lua_pop(L, 1);
+  return flag;
 }
 
 static pr_optim read_optim(lua_State *L, int kind_index, int options_index) {
@@ -178,11 +189,11 @@ static pr_optim read_optim(lua_State *L, int kind_index, int options_index) {
   o.weight_decay = number_field(L, options_index, "weight_decay", o.weight_decay);
   o.momentum = number_field(L, options_index, "momentum", o.momentum);
   o.dampening = number_field(L, options_index, "dampening", o.dampening);
-  o.nesterov = number_field(L, options_index, "nesterov", o.nesterov) != 0;
+  o.nesterov = flag_field(L, options_index, "nesterov", o.nesterov);
   o.beta1 = number_field(L, options_index, "beta1", o.beta1);
   o.beta2 = number_field(L, options_index, "beta2", o.beta2);
   o.alpha = number_field(L, options_index, "alpha", o.alpha);
-  o.centered = number_field(L, options_index, "centered", o.centered) != 0;
+  o.centered = flag_field(L, options_index, "centered", o.centered);
   o.eps = number_field(L, options_index, "eps", o.eps);
   bind_check(L, pr_optim_check(&o));
   return o;
