@@ -18,6 +18,8 @@ static struct {
   volatile sig_atomic_t calls;   /* depth of interrupt_call */
   volatile sig_atomic_t held;    /* the first signal only counts */
   volatile sig_atomic_t raising; /* hooks are armed and raise */
+  volatile sig_atomic_t closing; /* depth of functions that run undisturbed */
+  volatile sig_atomic_t late;    /* a signal has arrived while they ran */
   bool session, reported;        /* reported: pending() has told of the signal */
 } state;
 
@@ -52,7 +54,9 @@ static void on_signal(int number) {
   if (!state.session && state.signals > 1) {
     signal(number, SIG_DFL);
     raise(number); /* delivered when this handler returns */
-  } else if (!state.held || state.signals > 1)
+  } else if (state.closing)
+    state.late = 1;
+  else if (!state.held || state.signals > 1)
     raise_in_lua();
 }
 
@@ -92,7 +96,7 @@ static int add_traceback(lua_State *L) {
 }
 
 static void outermost_begins(lua_State *L) {
-  state.signals = state.held = state.raising = 0;
+  state.signals = state.held = state.raising = state.closing = state.late = 0;
   state.reported = false;
   state.running = L;
   if (!state.session) catch_signal();
@@ -159,6 +163,40 @@ static int hold(lua_State *L) {
   lua_newuserdatauv(L, 0, 0);
   if (luaL_newmetatable(L, "prune.interrupt.guard")) {
     lua_pushcfunction(L, close_guard);
+    lua_setfield(L, -2, "__close");
+  }
+  lua_setmetatable(L, -2);
+  return 1;
+}
+
+/* The function of a guard runs as if nobody had pressed anything; then the interrupt goes on. */
+static int close_undisturbed(lua_State *L) {
+  bool was = state.raising;
+  state.closing++;
+  state.raising = 0;
+  lua_sethook(L, NULL, 0, 0);
+  pr_interrupt_clear();
+  lua_getiuservalue(L, 1, 1);
+  int status = lua_pcall(L, 0, 0, 0);
+  state.closing--;
+  if (!state.closing && state.late) {
+    state.late = 0;
+    was = was || !state.held || state.signals > 1;
+  }
+  if (was) {
+    raise_in_lua();
+    arm(L);
+  }
+  return status == LUA_OK ? 0 : lua_error(L);
+}
+
+static int closing(lua_State *L) {
+  luaL_checktype(L, 1, LUA_TFUNCTION);
+  lua_newuserdatauv(L, 0, 1);
+  lua_pushvalue(L, 1);
+  lua_setiuservalue(L, -2, 1);
+  if (luaL_newmetatable(L, "prune.interrupt.closing")) {
+    lua_pushcfunction(L, close_undisturbed);
     lua_setfield(L, -2, "__close");
   }
   lua_setmetatable(L, -2);
@@ -248,7 +286,7 @@ void interrupt_install(lua_State *L) {
 
 int luaopen_prune_interrupt(lua_State *L) {
   static const luaL_Reg functions[] = {
-    { "hold", hold }, { "pending", pending }, { "call", call }, { NULL, NULL }
+    { "hold", hold }, { "pending", pending }, { "closing", closing }, { "call", call }, { NULL, NULL }
   };
   luaL_newlib(L, functions);
   return 1;

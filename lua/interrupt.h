@@ -7,9 +7,9 @@
  * ends, so that no pcall, and no coroutine, keeps the program going. Nothing is installed while no signal has
  * arrived: a permanent hook would cost Lua code a factor of about two.
  *
- * It follows that Lua code cannot clean up on the way out. What must be restored whatever happens (gradient
- * mode, a file) is restored in C: after a lua_pcall, or by a __close that is a C function; those run
- * undisturbed.
+ * It follows that Lua code cannot clean up on the way out, but in the function of closing(f). What must be
+ * restored whatever happens (gradient mode, a file, a model's mode) is restored there, or in C: after a
+ * lua_pcall, or by a __close that is a C function; those run undisturbed.
  *
  * In a script the second Ctrl-C ends the process, as with lua. In a session (a prompt waits for the user) it
  * never does.
@@ -21,6 +21,8 @@
  *                         hold(false).
  *   hold(false)           Back to normal. A Ctrl-C that pending() has not told of raises now.
  *   pending() -> boolean  Has a Ctrl-C arrived while held?
+ *   closing(f) -> guard   When the guard of a `local g <close>` closes, f() runs, whatever was pressed; an
+ *                         interrupt waits until it has ended.
  *   call(f, ...)          For the prompt: true and f's results, or false and the message with a traceback.
  */
 #ifndef PRUNELUA_INTERRUPT_H

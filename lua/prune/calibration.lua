@@ -1,6 +1,7 @@
 -- calibration.lua - running a model over a few batches to learn something about it: gradients of its loss, inputs of its layers. The model
 -- runs in evaluation mode and is left as it was, also after an error: modes, gradients, frozen parameters, running statistics.
 local core = require "prune.core"
+local interrupt = require "prune.interrupt"
 local options = require "prune.options"
 local Module = require "prune.nn.module"
 
@@ -86,9 +87,9 @@ function calibration.evaluating(net)
   local modes = {}
   for _, module in net:named_modules() do modes[module] = module.training end
   net:eval()
-  return setmetatable({}, { __close = function()
+  return interrupt.closing(function()
     for module, mode in pairs(modes) do rawset(module, "training", mode) end
-  end })
+  end)
 end
 
 --- Let every parameter, also a frozen one, collect a gradient of its own until the guard closes; then each has its gradient and its
@@ -100,13 +101,13 @@ function calibration.collecting(net)
   for _, p in net:named_parameters() do
     kept[#kept + 1] = { p, p.grad, p.requires_grad }
   end
-  local guard = setmetatable({}, { __close = function()
+  local guard = interrupt.closing(function()
     for _, one in ipairs(kept) do
       local p, grad, wanted = table.unpack(one, 1, 3)
       p.requires_grad = wanted
       p.grad = grad
     end
-  end })
+  end)
   for _, one in ipairs(kept) do
     one[1].grad = nil
     one[1].requires_grad = true
@@ -223,11 +224,11 @@ end
 local function restoring(net)
   local kept = {}
   for _, p in net:named_parameters() do kept[p] = p:dense():clone() end
-  return kept, setmetatable({}, { __close = function()
+  return kept, interrupt.closing(function()
     core.no_grad(function()
       for p, value in pairs(kept) do p:copy(value) end
     end)
-  end })
+  end)
 end
 
 local function squared_norm(tensors)
@@ -303,9 +304,9 @@ end
 -- Each layer's own forward, which calls `visit` first, until the guard closes.
 local function observe(modules, visit)
   local kept = {}
-  local guard = setmetatable({}, { __close = function()
+  local guard = interrupt.closing(function()
     for module, own in pairs(kept) do rawset(module, "forward", own.forward) end
-  end })
+  end)
   for _, module in ipairs(modules) do
     kept[module] = { forward = rawget(module, "forward") }
     local forward = module.forward

@@ -1,5 +1,6 @@
 -- Data sets: labelled images in batches.
 local core = require "prune.core"
+local interrupt = require "prune.interrupt"
 local options = require "prune.options"
 
 local M = {}
@@ -142,7 +143,7 @@ function Data:batches(at)
     if loader and self.pass == pass then self.left = true end
     finish()
   end
-  return step, nil, nil, setmetatable({}, { __close = leave })
+  return step, nil, nil, interrupt.closing(leave)
 end
 
 --- Where the loop stands: a table of plain numbers, for `restore`. Inside a loop it is the middle of an epoch; behind one, also one that

@@ -1,5 +1,6 @@
 -- graph.lua - from a model to its graph; groups and their parts; what is read off a graph: costs, summary, picture.
 local core = require "prune.core"
+local interrupt = require "prune.interrupt"
 local options = require "prune.options"
 
 local graph = {}
@@ -92,7 +93,7 @@ end
 -- the caller's. The second result: does it draw any?
 local function trace(net, inputs, batch, tensors, modules, step)
   local seed, before = core.random_state()
-  local _ <close> = setmetatable({}, { __close = function() core.restore_random_state(seed, before) end })
+  local _ <close> = interrupt.closing(function() core.restore_random_state(seed, before) end)
   core.restore_random_state(0, step or 0)
   local traced = core.trace(stand_ins(inputs, batch), batch, tensors, modules, function(...) return net(...) end)
   return traced, select(2, core.random_state()) ~= (step or 0)

@@ -128,6 +128,27 @@ T.test("-i reads chunks from any input: prompts, results, and a block over sever
   has(select(2, run "-i <fails"), "stdin:1: prune.criterion.magnitude: there is no option 'q'")
 end)
 
+T.test("Ctrl-C at the prompt while a criterion measures leaves modes, gradients and buffers of the model as they were", function()
+  write("stopped", [[
+prune = require "prune"
+pid = assert(io.open "/proc/self/stat"):read "n"
+function batches(stop) local i = 0 return { batches = function() return function() i = i + 1; if i == stop then io.popen("kill -INT " .. pid):close() end; if i < 4 then return x, y end end end } end
+x, y = prune.randn { 4, 1, 8, 8 }, prune.randint(1, 3, { 4 })
+net = prune.models.cnn { classes = 3, channels = 1, width = 4 }
+mean = net.bn1.running_mean:clone()
+function plan(stop, name) return prune.structured(net, { 1, 8, 8 }, { ratio = 0.5, criterion = prune.criterion[name](), data = batches(stop) }) end
+plan(2, "taylor")
+net.training, net.bn1.training, net.conv1.weight.grad, net.bn1.running_mean:equal(mean)
+plan(3, "group_fisher")
+net.training, net.bn1.training, net.conv1.weight.grad, net.bn1.running_mean:equal(mean)
+#plan(9, "taylor").units
+]])
+  local stdout, stderr = run "-i <stopped"
+  T.equal(select(2, stderr:gsub("interrupted!", "")), 2)
+  T.equal(select(2, stdout:gsub("true\ttrue\tnil\ttrue\n", "")), 2, stdout)
+  has(stdout, "14\n")
+end)
+
 T.test("starting takes no time worth mentioning", function()
   local clock = require("prune.terminal").clock
   local best, tries = math.huge, 0
