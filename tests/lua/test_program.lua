@@ -132,7 +132,9 @@ T.test("Ctrl-C at the prompt while a criterion measures leaves modes, gradients 
   write("stopped", [[
 prune = require "prune"
 pid = assert(io.open "/proc/self/stat"):read "n"
-function batches(stop) local i = 0 return { batches = function() return function() i = i + 1; if i == stop then io.popen("kill -INT " .. pid):close() end; if i < 4 then return x, y end end end } end
+function press() assert(io.popen("kill -INT " .. pid)):close() end
+function give(i, stop) if i == stop then press() end; if i < 4 then return x, y end end
+function batches(stop) local i = 0 return { batches = function() return function() i = i + 1 return give(i, stop) end end } end
 x, y = prune.randn { 4, 1, 8, 8 }, prune.randint(1, 3, { 4 })
 net = prune.models.cnn { classes = 3, channels = 1, width = 4 }
 mean = net.bn1.running_mean:clone()
