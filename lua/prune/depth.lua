@@ -7,6 +7,7 @@ local calibration = require "prune.calibration"
 local core = require "prune.core"
 local graph = require "prune.graph"
 local history = require "prune.history"
+local interrupt = require "prune.interrupt"
 local measuring = require "prune.sensitivity"
 local options = require "prune.options"
 local progress = require "prune.progress"
@@ -441,16 +442,19 @@ local function replace_modules(net, paths, variant, inputs)
       rawset(owner, key, identity)
     end
   end
+  local function put_back()
+    for _, entry in ipairs(undo) do rawset(table.unpack(entry, 1, 3)) end
+  end
+  local fits = false
+  local _ <close> = interrupt.closing(function()
+    if not fits then put_back() end
+  end)
   local ok, same = pcall(function()
     local evaluating <close> = calibration.evaluating(net) -- luacheck: ignore
     return core.no_grad(function() return same_outputs({ net(table.unpack(inputs)) }, { variant:run(inputs, false) }) end)
   end)
-  local function put_back()
-    for _, entry in ipairs(undo) do rawset(table.unpack(entry, 1, 3)) end
-  end
-  if ok and same and #undo == #paths then return put_back end
-  put_back()
-  return nil
+  fits = ok and same and #undo == #paths
+  return fits and put_back or nil
 end
 
 -- Modules that can become nn.Identity so that all branches of the plan are gone, or nil.

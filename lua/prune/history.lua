@@ -256,11 +256,13 @@ local function remove_again(net, shape, step, o)
   end
   local removal, noted = traced:remove_units(units, traced:state().replay, true, { criterion = step.criterion, asked = step.asked,
     fold = repaired and step.fold, reconstruct = repaired and step.reconstruct })
-  local ok, message = pcall(repaired or function() end, function(tensor, value) removal:write(tensor, value) end)
-  if ok then return removal, noted end
-  removal:undo()
-  history.forget(net, noted)
-  error(message, 0)
+  util.or_back(function()
+    if repaired then repaired(function(tensor, value) removal:write(tensor, value) end) end
+  end, function()
+    removal:undo()
+    history.forget(net, noted)
+  end)
+  return removal, noted
 end
 
 -- Values and masks of parameters, to be put back.
@@ -327,20 +329,18 @@ function history.replay(net, shape, steps, given)
   for i, step in ipairs(steps) do check_step(step, i, o) end
   if steps.masks ~= nil and type(steps.masks) ~= "table" then error("prune.replay: field masks of the history must be a table name -> mask", 2) end
   local done = {}
-  for i, step in ipairs(steps) do
-    local again = step.blocks and require("prune.depth").again or step.finalized and finalize_again or remove_again
-    local ok, removal, noted = pcall(again, net, shape, step, o)
-    if not ok then
-      take_back(net, done)
-      error(("prune.replay: step %d does not fit this model: %s"):format(i, tostring(removal)), 2)
+  local function try(what, f, ...)
+    local ok, removal, noted = pcall(f, ...)
+    if not ok then core.fail(("prune.replay: %s this model: %s"):format(what, tostring(removal))) end
+    return { removal, noted }
+  end
+  util.or_back(function()
+    for i, step in ipairs(steps) do
+      local again = step.blocks and require("prune.depth").again or step.finalized and finalize_again or remove_again
+      done[i] = try(("step %d does not fit"):format(i), again, net, shape, step, o)
     end
-    done[i] = { removal, noted }
-  end
-  local ok, message = pcall(mask_again, net, steps.masks or {})
-  if not ok then
-    take_back(net, done)
-    error(("prune.replay: the masks do not fit this model: %s"):format(tostring(message)), 2)
-  end
+    try("the masks do not fit", mask_again, net, steps.masks or {})
+  end, function() take_back(net, done) end)
   for _, one in ipairs(done) do one[1]:release() end
   return net
 end

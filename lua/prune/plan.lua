@@ -4,6 +4,7 @@ local graph = require "prune.graph"
 local history = require "prune.history"
 local options = require "prune.options"
 local target = require "prune.target"
+local util = require "prune.util"
 
 local plan = {}
 local Plan = {}
@@ -285,17 +286,16 @@ function Plan:apply(given)
   if o.reconstruct ~= nil then o.reconstruct = require("prune.repair.reconstruct").read(o.reconstruct) end
   local repaired = (o.fold or o.reconstruct) and require("prune.repair.removal").prepare(self.graph, self.units, o)
   local text = text_of(self)
-  local removal, step = self.graph:remove_units(self.units, self.graph:state().replay, o.undo or repaired, about(self, o))
-  self.removal, self.step, self.text, self.applied = removal, step, text, true
-  if repaired then
-    local ok, result = pcall(repaired, function(tensor, value) removal:write(tensor, value) end)
-    if not ok then
-      self:undo()
-      error(result, 0)
-    end
-    self.repairs = result
-    for _, line in ipairs(result) do self.text = self.text .. "\n" .. line.text end
-  end
+  util.or_back(function()
+    util.undisturbed(function()
+      self.removal, self.step = self.graph:remove_units(self.units, self.graph:state().replay, o.undo or repaired, about(self, o))
+      self.text, self.applied = text, true
+    end)
+    if repaired then self.repairs = repaired(function(tensor, value) self.removal:write(tensor, value) end) end
+  end, function()
+    if self.removal then self:undo() end
+  end)
+  for _, line in ipairs(self.repairs or {}) do self.text = self.text .. "\n" .. line.text end
   if not o.undo then self:release() end
   return self
 end

@@ -1,4 +1,6 @@
 -- Small things that scripts and modules share.
+local interrupt = require "prune.interrupt"
+
 local M = {}
 
 local rank = { number = 1, string = 2, boolean = 3 }
@@ -47,6 +49,26 @@ end
 --- Write a text file so that nobody ever sees half of it: to a temporary name beside it, synced to the disk, then renamed.
 function M.write_file(path, text)
   require("prune.core").write_file(path, text)
+end
+
+--- Run f and return its results; where it raises or Ctrl-C ends it, back() runs undisturbed before the error goes on.
+-- @param f function()
+-- @param back function() that puts back what f has changed; it must not raise
+-- @return what f returns
+function M.or_back(f, back)
+  local done = false
+  local _ <close> = interrupt.closing(function()
+    if not done then back() end
+  end)
+  local got = table.pack(f())
+  done = true
+  return table.unpack(got, 1, got.n)
+end
+
+--- Run f as a whole: Ctrl-C waits until it is done. For steps that take no time.
+-- @param f function()
+function M.undisturbed(f)
+  local _ <close> = interrupt.closing(f)
 end
 
 --- Can a value be called: is it a function, or has it a metamethod for that?

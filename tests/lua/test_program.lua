@@ -151,6 +151,35 @@ net.training, net.bn1.training, net.conv1.weight.grad, net.bn1.running_mean:equa
   has(stdout, "14\n")
 end)
 
+T.test("Ctrl-C at the prompt in the middle of what changes a model leaves it whole: fitted layers of a plan, masks", function()
+  local lines = { [[
+prune = require "prune"
+pid = assert(io.open "/proc/self/stat"):read "n"
+calls = 0
+function stop(at) calls = calls + 1; if calls == at then io.popen("kill -INT " .. pid):close() end end
+Watched = prune.nn.Function { name = "watched", couple = "elementwise", forward = function(_, x) stop(at) return x:clone() end }
+x = prune.randn { 4, 1, 8, 8 }
+function trial(n)
+  at, calls, net = 0, 0, prune.nn.Sequential(Watched, prune.models.cnn { classes = 3, channels = 1, width = 4 })
+  plan = prune.structured(net, { 1, 8, 8 }, { ratio = 0.5 })
+  before, at, calls = net[2].conv2.weight:clone(), n, 0
+  plan:apply { reconstruct = { data = { x, x }, batches = 2 } }
+end
+function whole() local w = net[2].conv2.weight return not plan.applied and #prune.history(net) == 0 and w:size(1) == 8 and w:equal(before) end
+]] }
+  for n = 1, 6 do lines[#lines + 1] = ("trial(%d)\ncalls >= at and ('whole ' .. tostring(whole())) or 'done'\n"):format(n) end
+  lines[#lines + 1] = [[
+calls = 0
+prune.mask.unstructured(net, { criterion = function(p) stop(6) return p:value():abs() end, sparsity = 0.9, iterations = 5 })
+calls, net[2].conv1.weight.mask, net[2].fc.weight.mask
+]]
+  write("halfway", table.concat(lines))
+  local stdout, stderr = run "-i <halfway"
+  local _, stopped = stdout:gsub("whole true", "")
+  assert(stopped >= 3 and not stdout:find "whole false", stdout .. stderr)
+  has(stdout, "6\tnil\tnil\n")
+end)
+
 T.test("starting takes no time worth mentioning", function()
   local clock = require("prune.terminal").clock
   local best, tries = math.huge, 0

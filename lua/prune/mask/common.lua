@@ -2,6 +2,7 @@
 local core = require "prune.core"
 local Module = require "prune.nn.module"
 local options = require "prune.options"
+local util = require "prune.util"
 
 local common = {}
 
@@ -130,7 +131,7 @@ end
 
 -- --- all or nothing -------------------------------------------------------------------------------------------------
 
---- Run f; where it raises, give the parameters back the masks (and, if f changes them, the values) that they had. That takes no memory, so it
+--- Run f; where it raises or Ctrl-C ends it, give the parameters back the masks (and, if f changes them, the values) that they had. That takes no memory, so it
 -- serves where memory has run out.
 -- @param parameters list
 -- @param f function()
@@ -139,14 +140,13 @@ end
 function common.all_or_nothing(parameters, f, values)
   local kept = {}
   for i, p in ipairs(parameters) do kept[i] = { p.mask, values and p:dense():clone() } end
-  local result = table.pack(pcall(f))
-  if result[1] then return table.unpack(result, 2, result.n) end
-  for i, p in ipairs(parameters) do
-    core.mask_back(p, nil)
-    if kept[i][2] then p:copy(kept[i][2]) end
-    core.mask_back(p, kept[i][1])
-  end
-  error(result[2], 0)
+  return util.or_back(f, function()
+    for i, p in ipairs(parameters) do
+      core.mask_back(p, nil)
+      if kept[i][2] then p:copy(kept[i][2]) end
+      core.mask_back(p, kept[i][1])
+    end
+  end)
 end
 
 return common
