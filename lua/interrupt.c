@@ -171,11 +171,13 @@ static int hold(lua_State *L) {
 
 /* The function of a guard runs as if nobody had pressed anything; then the interrupt goes on. */
 static int close_undisturbed(lua_State *L) {
+  state.closing++; /* from here on a signal is late */
   bool was = state.raising;
-  state.closing++;
-  state.raising = 0;
-  lua_sethook(L, NULL, 0, 0);
-  pr_interrupt_clear();
+  if (was) { /* a hook of somebody else's stays */
+    state.raising = 0;
+    lua_sethook(L, NULL, 0, 0);
+    pr_interrupt_clear();
+  }
   lua_getiuservalue(L, 1, 1);
   int status = lua_pcall(L, 0, 0, 0);
   state.closing--;

@@ -180,6 +180,12 @@ calls, net[2].conv1.weight.mask, net[2].fc.weight.mask
   has(stdout, "6\tnil\tnil\n")
 end)
 
+T.test("a hook of the user's own outlives what restores a model", function()
+  local code = "local prune = require 'prune' local n = 0 debug.sethook(function() n = n + 1 end, '', 1) " ..
+    "prune.graph(prune.nn.Linear(2, 2), { 2 }) print(debug.gethook() ~= nil, n > 100)"
+  has(run(("-e \"%s\""):format(code)), "true\ttrue\n")
+end)
+
 T.test("starting takes no time worth mentioning", function()
   local clock = require("prune.terminal").clock
   local best, tries = math.huge, 0
