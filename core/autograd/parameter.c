@@ -131,14 +131,24 @@ pr_tensor *pr_parameter_slot(pr_tensor *t, const char *name, bool create) {
   return status ? NULL : zeros;
 }
 
+static void drop_slot(pr_slot **link) {
+  pr_slot *slot = *link;
+  *link = slot->next;
+  prB_string_free(slot->name);
+  pr_release(slot->tensor);
+  PRB_FREE(slot);
+}
+
 static void clear_slots(pr_parameter *p) {
-  while (p->slots) {
-    pr_slot *slot = p->slots;
-    p->slots = slot->next;
-    prB_string_free(slot->name);
-    pr_release(slot->tensor);
-    PRB_FREE(slot);
-  }
+  while (p->slots) drop_slot(&p->slots);
+}
+
+void pr_parameter_slot_drop(pr_tensor *t, const char *name) {
+  for (pr_slot **link = t->parameter ? &t->parameter->slots : NULL; link && *link; link = &(*link)->next)
+    if (strcmp((*link)->name, name) == 0) {
+      drop_slot(link);
+      return;
+    }
 }
 
 void pr_parameter_slots_clear(pr_tensor *t) {

@@ -53,6 +53,7 @@ pr_tensor *pr_parameter_dense_grad(const pr_tensor *t);
  * when `create`. */
 pr_tensor *pr_parameter_slot(pr_tensor *t, const char *name, bool create);
 pr_status pr_parameter_slot_set(pr_tensor *t, const char *name, pr_tensor *value);
+void pr_parameter_slot_drop(pr_tensor *t, const char *name); /* nothing where there is none */
 void pr_parameter_slots_clear(pr_tensor *t);
 
 #endif

@@ -144,9 +144,14 @@ static int slots(lua_State *L) {
   return 1;
 }
 
+/* t:set_slot(name, tensor), or nil: there is none then */
 static int set_slot(lua_State *L) {
-  pr_tensor *t = bind_check_tensor(L, 1), *state = bind_check_tensor(L, 3);
-  bind_check(L, pr_parameter_slot_set(t, luaL_checkstring(L, 2), state));
+  pr_tensor *t = bind_check_tensor(L, 1);
+  const char *name = luaL_checkstring(L, 2);
+  if (lua_isnil(L, 3))
+    pr_parameter_slot_drop(t, name);
+  else
+    bind_check(L, pr_parameter_slot_set(t, name, bind_check_tensor(L, 3)));
   return 0;
 }
 

@@ -42,7 +42,10 @@ end
 -- @param what a parameter or a list of them
 -- @return the argument
 function mask.identity(what)
-  for _, p in ipairs(common.parameters("identity", what)) do core.mask_identity(p) end
+  local parameters = common.parameters("identity", what)
+  common.all_or_nothing(parameters, function()
+    for _, p in ipairs(parameters) do core.mask_identity(p) end
+  end)
   return what
 end
 

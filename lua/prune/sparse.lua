@@ -10,6 +10,7 @@ local common = require "prune.mask.common"
 local mask = require "prune.mask"
 local options = require "prune.options"
 local schedule = require "prune.schedule"
+local util = require "prune.util"
 
 local sparse = {}
 local Sparse = {}
@@ -350,15 +351,27 @@ local soft_threshold = {}
 
 -- An optimiser that was made since has cleared the slots: then what reads as not zero gets back what was taken off.
 function soft_threshold.listen(self)
-  core.no_grad(function()
-    for _, item in ipairs(self.list) do
-      local p, s = item.parameter, self.memory[item.name]
-      if not slot_of(p, RAW) then
-        p:set_slot(RAW, s and p:value() + p:value():sign() * sigmoid(s) or p:dense():clone())
-        self.memory[item.name] = s or self.options.start
-        shrink(p, slot_of(p, RAW), sigmoid(self.memory[item.name]))
-      end
-    end
+  local fresh, parameters, before = {}, {}, {}
+  for name, s in pairs(self.memory) do before[name] = s end
+  for _, item in ipairs(self.list) do
+    if not slot_of(item.parameter, RAW) then fresh[#fresh + 1], parameters[#parameters + 1] = item, item.parameter end
+  end
+  local function take(item)
+    local p, s = item.parameter, self.memory[item.name]
+    p:set_slot(RAW, s and p:value() + p:value():sign() * sigmoid(s) or p:dense():clone())
+    self.memory[item.name] = s or self.options.start
+    shrink(p, slot_of(p, RAW), sigmoid(self.memory[item.name]))
+  end
+  if #fresh == 0 then return end
+  util.or_back(function()
+    common.all_or_nothing(parameters, function()
+      core.no_grad(function()
+        for _, item in ipairs(fresh) do take(item) end
+      end)
+    end, true)
+  end, function()
+    for _, item in ipairs(fresh) do item.parameter:set_slot(RAW, nil) end
+    self.memory = before
   end)
 end
 

@@ -226,6 +226,9 @@ T.test("masks of several parameters are set all or none, also where memory stays
     finalize = function() mask.finalize(net) end,
     rigl = function() sparse.rigl({ sparsity = 0.5, last = 3 }):start(net) end,
     wanda = function() mask.wanda(net, data, { sparsity = 0.5 }) end,
+    identity = function() mask.identity(weights()) end,
+    soft_threshold = function() sparse.soft_threshold({ start = -2 }):start(net) end,
+    synflow = function() mask.unstructured(net, { criterion = "synflow", shape = shape, sparsity = 0.5, iterations = 2 }) end,
     rewind = function(ticket) ticket:rewind(net, optimizer) end,
   }
   -- Does the call go through when the nth allocation fails (stays: and all behind it)? If not, nothing has changed.
