@@ -263,8 +263,11 @@ static pr_status remove_half(network *net, pr_pruning *pruning, double *score, u
   pr_outcome outcome;
   PR_TRY(score_units(pruning, score, scope, &scopes));
   for (int i = 0; i < scopes; i++) {
-    int32_t size = pruning->units.scope_start[scope[i] + 1] - pruning->units.scope_start[scope[i]];
-    group[i] = (pr_contender){ .scope = scope[i], .pool = -1, .most = size - 1, .want = size / 2 };
+    int32_t from = pruning->units.scope_start[scope[i]],
+            size = pruning->units.scope_start[scope[i] + 1] - from;
+    group[i] = (pr_contender){
+      .unit = pruning->units.scope_unit + from, .size = size, .pool = -1, .most = size - 1, .want = size / 2
+    };
   }
   PR_TRY(pr_select(pruning, &half, group, scopes, score, dead, gone, &outcome));
   for (int32_t u = 0; u < pruning->units.count; u++)

@@ -210,8 +210,15 @@ pr_group *pr_group_of(pr_pruning *pruning, int value, int axis, const int64_t *i
   return exact;
 }
 
+pr_status pr_pruning_scopes_by_members(pr_pruning *pruning, prC_units *fine) {
+  return prC_units_open(fine, &pruning->algebra, pruning->values, pruning->graph->n_values, true);
+}
+
 pr_group *pr_group_scope(pr_pruning *pruning, int scope) {
-  const prC_units *units = &pruning->units;
+  return pr_group_scope_of(pruning, &pruning->units, scope);
+}
+
+pr_group *pr_group_scope_of(pr_pruning *pruning, const prC_units *units, int scope) {
   int32_t from = units->scope_start[scope], n = units->scope_start[scope + 1] - from;
   pr_group *group = group_new(pruning, n);
   if (group) memcpy(group->unit, units->scope_unit + from, (size_t)n * sizeof *group->unit);

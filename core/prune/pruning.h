@@ -39,6 +39,12 @@ typedef struct pr_group {
 pr_group *pr_group_of(pr_pruning *pruning, int value, int axis, const int64_t *index, int64_t n);
 /* All units of a scope, 0 <= scope < pruning->units.scopes. */
 pr_group *pr_group_scope(pr_pruning *pruning, int scope);
+/* The same units in the scopes of the full key: only what touches the same axes of the same parameters
+ * equally often is ranked together. `fine` is closed by the caller (prC_units_close); its units have the
+ * numbers of pruning->units. */
+pr_status pr_pruning_scopes_by_members(pr_pruning *pruning, prC_units *fine);
+/* All units of a scope of `units`, which are those of `pruning` or `fine`. */
+pr_group *pr_group_scope_of(pr_pruning *pruning, const prC_units *units, int scope);
 /* A group with the units at `positions` (ascending, within the group) of another. */
 pr_group *pr_group_pick(const pr_group *group, const int32_t *positions, int32_t n);
 void pr_group_free(pr_group *group);

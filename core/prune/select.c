@@ -68,12 +68,10 @@ static void count_pools(chooser *c) {
 }
 
 static pr_status make_local(chooser *c, const double *score) {
-  const prC_units *units = &c->costs.pruning->units;
   int32_t at = 0;
   for (int g = 0; g < c->n; g++) {
-    int scope = c->group[g].scope;
-    for (int32_t i = units->scope_start[scope]; i < units->scope_start[scope + 1]; i++) {
-      int32_t unit = units->scope_unit[i];
+    for (int32_t i = 0; i < c->group[g].size; i++) {
+      int32_t unit = c->group[g].unit[i];
       if (isnan(score[unit]))
         return pr_fail(PR_ERR_ARGUMENT, "the criterion gives NaN for unit %lld", PR_INDEX(unit));
       c->local[at++] = (entry){ 0, score[unit], unit, g };
@@ -110,9 +108,7 @@ static pr_status make_path(chooser *c) {
 }
 
 static pr_status chooser_make(chooser *c, pr_pruning *pruning, const double *score) {
-  const prC_units *units = &pruning->units;
-  for (int g = 0; g < c->n; g++)
-    c->total += units->scope_start[c->group[g].scope + 1] - units->scope_start[c->group[g].scope];
+  for (int g = 0; g < c->n; g++) c->total += c->group[g].size;
   count_pools(c);
   c->first = PRB_ARRAY(int32_t, c->n + 1), c->start = PRB_ARRAY(int32_t, c->pools + 1);
   c->local = PRB_ARRAY(entry, c->total), c->path = PRB_ARRAY(entry, c->total);

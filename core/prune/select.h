@@ -32,10 +32,12 @@ typedef struct pr_selection {
   pr_rounding rounding; /* of kept counts; see pr_contender */
 } pr_selection;
 
-/* A group that takes part: a whole scope. With round_to it keeps at least one multiple, or all of it where it
- * has no more; and all of it where it is alone in its pool and what it wants would round to nothing. */
+/* A group that takes part: units that no other group has. With round_to it keeps at least one multiple, or
+ * all of it where it has no more; and all of it where it is alone in its pool and what it wants would round
+ * to nothing. */
 typedef struct pr_contender {
-  int scope;
+  const int32_t *unit; /* [size] borrowed, ascending */
+  int32_t size;
   int pool;            /* groups with the same number are ranked together; -1: by itself, its `want` units go
                           before a target of costs is looked at */
   int32_t before;      /* units that it has lost in earlier steps: shares are of all it had */

@@ -91,17 +91,38 @@ static int group(lua_State *L) {
   return 1;
 }
 
-/* graph:scopes() -> list of groups, one per scope; second result: list of booleans, is it offered by default
- */
+static int close_units(lua_State *L) {
+  prC_units_close(lua_touserdata(L, 1));
+  return 0;
+}
+
+/* Pushes the owner of the scopes by members. */
+static const prC_units *push_fine(lua_State *L, pr_pruning *pruning) {
+  prC_units *fine = lua_newuserdatauv(L, sizeof *fine, 0);
+  *fine = (prC_units){ 0 };
+  if (luaL_newmetatable(L, "prune.Units")) {
+    lua_pushcfunction(L, close_units);
+    lua_setfield(L, -2, "__gc");
+  }
+  lua_setmetatable(L, -2);
+  bind_check(L, pr_pruning_scopes_by_members(pruning, fine));
+  return fine;
+}
+
+/* graph:scopes(by members?) -> list of groups, one per scope; second result: list of booleans, is it offered
+ * by default */
 static int scopes(lua_State *L) {
   pr_pruning *pruning = bind_check_pruning(L, 1);
-  lua_createtable(L, pruning->units.scopes, 0);
-  lua_createtable(L, pruning->units.scopes, 0);
-  for (int s = 0; s < pruning->units.scopes; s++) {
+  bool by_members = lua_toboolean(L, 2);
+  lua_settop(L, 1);
+  const prC_units *units = by_members ? push_fine(L, pruning) : &pruning->units;
+  lua_createtable(L, units->scopes, 0);
+  lua_createtable(L, units->scopes, 0);
+  for (int s = 0; s < units->scopes; s++) {
     group_box *slot = group_slot(L, 1);
-    if (!(slot->group = pr_group_scope(pruning, s))) return bind_raise(L);
+    if (!(slot->group = pr_group_scope_of(pruning, units, s))) return bind_raise(L);
     lua_rawseti(L, -3, s + 1);
-    lua_pushboolean(L, pruning->units.primary[s]);
+    lua_pushboolean(L, units->primary[s]);
     lua_rawseti(L, -2, s + 1);
   }
   return 2;

@@ -156,7 +156,7 @@ static void read_curve(lua_State *L, int index, pr_contender *contender) {
   contender->curve = n ? curve : NULL, contender->points = n;
 }
 
-/* Scores of a group, which is a whole scope, into score[unit]. */
+/* Scores of a group into score[unit]. */
 static void read_scores(lua_State *L, const char *name, const pr_group *group, const pr_tensor *t,
                         double *score) {
   if (pr_numel(t) != group->size)
@@ -183,7 +183,8 @@ static void read_contender(lua_State *L, const pr_pruning *pruning, pr_contender
   lua_getfield(L, index, "name");
   read_scores(L, luaL_optstring(L, -1, "?"), group, bind_check_tensor(L, -2), score);
   lua_settop(L, index);
-  *contender = (pr_contender){ .scope = group->size ? pruning->units.scope[group->unit[0]] : 0,
+  *contender = (pr_contender){ .unit = group->unit,
+                               .size = group->size,
                                .pool = count_field(L, index, "pool", 0) - 1,
                                .before = count_field(L, index, "before", 0),
                                .most = count_field(L, index, "most", group->size),
@@ -192,12 +193,12 @@ static void read_contender(lua_State *L, const pr_pruning *pruning, pr_contender
   lua_remove(L, index);
 }
 
-/* Positions of a scope's dead units within it, as a list. */
-static void push_dead_of(lua_State *L, const prC_units *units, int scope, const unsigned char *dead) {
-  int32_t from = units->scope_start[scope], count = 0;
+/* Positions of a group's dead units within it, as a list. */
+static void push_dead_of(lua_State *L, const pr_contender *group, const unsigned char *dead) {
+  int count = 0;
   lua_newtable(L);
-  for (int32_t i = from; i < units->scope_start[scope + 1]; i++)
-    if (dead[units->scope_unit[i]]) lua_pushinteger(L, i - from + 1), lua_rawseti(L, -2, ++count);
+  for (int32_t i = 0; i < group->size; i++)
+    if (dead[group->unit[i]]) lua_pushinteger(L, i + 1), lua_rawseti(L, -2, ++count);
 }
 
 /* select(graph, { target =, amount =, round_to =, rounding = }, contenders) -> list of unit numbers, outcome,
@@ -229,7 +230,7 @@ static int choose(lua_State *L) {
   push_outcome(L, &outcome);
   lua_createtable(L, n, 0);
   for (int i = 0; i < n; i++) {
-    push_dead_of(L, &pruning->units, contenders[i].scope, dead);
+    push_dead_of(L, &contenders[i], dead);
     lua_rawseti(L, -2, i + 1);
   }
   return 3;

@@ -166,8 +166,9 @@ function Graph:module() return require("prune.graph_module").of_graph(self) end
 --- Operators that pin axes.
 --- @return list of { op =, path =, text = (the reason) }
 
---- graph:scopes()
---- All lists of units that the same producers make, also the twins of products (heads beside head widths).
+--- graph:scopes(by_members)
+--- All lists of units that the same producers make, also the twins of products (heads beside head widths); see graph:groups().
+--- @param[opt] by_members true: of units that touch the same axes of the same parameters
 --- @return list of groups
 --- @return list of booleans: does graph:groups() offer it?
 
@@ -249,13 +250,15 @@ function Graph:module() return require("prune.graph_module").of_graph(self) end
 
 --- Dependency groups: lists of units that are ranked together.
 -- @param options all = true also gives the twins of products (heads beside head widths), which are left out by default; kinds = list of kinds
--- (group:kind() tells them): only groups of these, twins too
+-- (group:kind() tells them): only groups of these, twins too; group_by = "producers": units that the same layers make are one group, or "members":
+-- only units that touch the same axes of the same parameters, readers too (the thirds of a layer that is split in three are three)
 -- @return list of groups
 -- @usage for _, heads in ipairs(graph:groups { kinds = { "head" } }) do print(heads) end
 function Graph:groups(given)
-  local o = options.check("graph:groups", given, { all = false, kinds = options.none })
+  local o = options.check("graph:groups", given, { all = false, kinds = options.none, group_by = "producers" })
+  options.choice("graph:groups", "group_by", o.group_by, { "producers", "members" })
   local kinds = require("prune.grouping").read_kinds("graph:groups", { kinds = o.kinds })
-  local groups, primary = self:scopes()
+  local groups, primary = self:scopes(o.group_by == "members")
   local list = {}
   for i, group in ipairs(groups) do
     local wanted = o.all or primary[i]

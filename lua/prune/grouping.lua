@@ -187,21 +187,26 @@ local function describe(group)
     count = group:count() }
 end
 
---- A name that stays the same over removals: parameter, axis and kind.
+--- A name that stays the same over removals: parameter, axis and kind, and where groups are by members those.
 -- @param entry from grouping.collect
 -- @return string
-function grouping.key(entry) return ("%s/%d/%s"):format(entry.name, entry.dim, entry.kind) end
+function grouping.key(entry)
+  local words = { ("%s/%d/%s"):format(entry.name, entry.dim, entry.kind) }
+  for i, part in ipairs(entry.by_members and entry.parts or {}) do words[i + 1] = ("%s/%d"):format(part.name, part.dim) end
+  return table.concat(words, " ")
+end
 
 --- The groups that take part, in the order of the model's parameters.
 -- @param where the caller's name, for messages
 -- @param net a module
 -- @param traced its graph
--- @param o options ignore, kinds, heads, head_dims
+-- @param o options ignore, kinds, heads, head_dims, group_by
 -- @return list of { group =, parts =, name =, dim =, shape = (of the parameter), kind =, count =, ratio = (of its kind, or nil) }
 function grouping.collect(where, net, traced, o)
   local ignored = read_ignored(where, net, traced, o.ignore)
   local kinds, only = grouping.read_kinds(where, o)
-  local groups, primary = traced:scopes()
+  local by_members = o.group_by == "members"
+  local groups, primary = traced:scopes(by_members)
   local entries, found = {}, {}
   for i, group in ipairs(groups) do
     local kind = group:kind()
@@ -210,6 +215,7 @@ function grouping.collect(where, net, traced, o)
     if wanted == nil then wanted = primary[i] and not only end
     if wanted then
       local entry = describe(group)
+      entry.by_members = by_members
       entry.ratio = type(wanted) == "number" and wanted or nil
       if not is_ignored(entry, ignored) then entries[#entries + 1] = entry end
     end

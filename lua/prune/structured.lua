@@ -20,8 +20,8 @@ local WHERE = "prune.structured"
 
 local known = {
   criterion = none, ratio = none, macs = none, params = none, bytes = none, latency = none, measure = none, scope = none, allocation = none,
-  kinds = none, heads = none, head_dims = none, ignore = none, max_ratio = none, min_units = none, round_to = none, rounding = "down",
-  data = none, batches = 4, loss = none, steps = none, schedule = none,
+  group_by = "producers", kinds = none, heads = none, head_dims = none, ignore = none, max_ratio = none, min_units = none, round_to = none,
+  rounding = "down", data = none, batches = 4, loss = none, steps = none, schedule = none,
 }
 
 local function fail(...) error(WHERE .. ": " .. (...):format(select(2, ...)), 0) end
@@ -78,6 +78,7 @@ local function read(given)
   calibration.check(WHERE, o)
   options.callable(WHERE, "measure", o.measure)
   o.measure = o.measure and measured(o.measure) or latency.measure
+  options.choice(WHERE, "group_by", o.group_by, { "producers", "members" })
   options.choice(WHERE, "rounding", o.rounding, { "down", "up", "nearest" })
   if o.min_units ~= nil then options.count(WHERE, "min_units", o.min_units) end
   if o.round_to ~= nil then options.integer(WHERE, "round_to", o.round_to, 1, 1 << 20) end
@@ -153,6 +154,8 @@ end
 --   alone; default: local for a ratio, global for a target of costs;
 --   allocation: shares of the groups: "uniform", "erk", "owl", "global", a table { pattern = ratio } (the others lose the ratio, or nothing
 --   where none is given), or a function(list of { name, dim, kind, count, shape, cap, scores }, ratio) -> list of ratios;
+--   group_by: "producers" (units that the same layers make are one group) or "members" (only units that touch the same axes of the same parameters,
+--   readers too: fairer where a layer is split among unequal readers);
 --   kinds: list of kinds of units that may go, or a table { kind = true, false or ratio of its own } (group:kind() tells them); heads, head_dims: the
 --   same for attention's heads and their widths; default: of two factors of an axis the one with more units;
 --   data, batches, loss: for criteria that need data: at most so many batches (4) of it, and a function(output, labels) (cross entropy);

@@ -65,7 +65,7 @@ end
 
 T.test("plans", function()
   local function planned(o) return prune.structured(net, shape, o) end
-  spoil("structured", planned, { ratio = 0.5 }, [[criterion ratio scope allocation kinds heads head_dims ignore max_ratio min_units round_to
+  spoil("structured", planned, { ratio = 0.5 }, [[criterion ratio scope allocation group_by kinds heads head_dims ignore max_ratio min_units round_to
     rounding data batches loss schedule steps]])
   spoil("structured", planned, { macs = 0.7 }, "macs scope allocation kinds max_ratio")
   spoil("structured", planned, { latency = 0.5, measure = function() return 1 end }, "latency measure")

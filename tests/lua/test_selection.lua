@@ -27,6 +27,50 @@ local function rising(firsts)
   end
 end
 
+-- --- groups -----------------------------------------------------------------------------------------------------------
+
+T.test("groups by members: units of one layer with different readers are ranked apart, in every step", function()
+  local Split = nn.module("Split", function(self)
+    self.a, self.b, self.c, self.d = nn.Linear(4, 12), nn.Linear(4, 2), nn.Linear(4, 3), nn.Linear(4, 5)
+  end)
+  function Split:forward(x)
+    local p, q, r = F.chunk(self.a(x):relu(), 3, 2)
+    return self.b(p), self.c(q), self.d(r)
+  end
+  local function sizes(groups)
+    local list = {}
+    for i, group in ipairs(groups) do list[i] = group.size end
+    return list
+  end
+  local net = Split()
+  local traced = prune.graph(net, { 4 })
+  T.equal({ sizes(traced:groups()), sizes(traced:groups { group_by = "members" }) }, { { 12 }, { 4, 4, 4 } })
+  local firsts = prune.arange(12) -- b's third has the lowest scores
+  local function scored(group)
+    local rows = {}
+    for part in group:parts() do
+      if part.name == "a.weight" then rows = part.indices end
+    end
+    local list = {}
+    for u = 1, group.size do list[u] = firsts[type(rows[u]) == "table" and rows[u][1] or rows[u]]:item() end
+    return prune.tensor(list)
+  end
+  local apart = prune.structured(net, { 4 }, { ratio = 0.5, criterion = scored, group_by = "members" })
+  T.equal(gone(apart), { 2, 2, 2 })
+  assert(prune.verify(net, apart) <= 1e-5)
+  local together = prune.structured(net, { 4 }, { ratio = 0.25, criterion = scored })
+  T.equal(gone(together), { 3 })
+  local pruner = prune.structured(net, { 4 }, { ratio = 0.5, steps = 2, max_ratio = 0.5, criterion = scored, group_by = "members" })
+  for _ = 1, 2 do pruner:step() end
+  T.equal({ net.a.weight:size(1), net.b.weight:size(2), net.c.weight:size(2), net.d.weight:size(2) }, { 6, 2, 2, 2 })
+  T.equal(#prune.history(net), 2)
+  -- a shuffle as a permutation: 37 groups by what makes the units, 90 by what reads them too
+  local shuffled = prune.graph(nn.init.skip(prune.models.shufflenet_v2_x1_0), { 3, 64, 64 })
+  T.equal({ #shuffled:groups(), #shuffled:groups { group_by = "members" } }, { 37, 90 })
+  T.raises(function() prune.structured(net, { 4 }, { ratio = 0.5, group_by = "member" }) end, "group_by is one of 'producers', 'members', got member; did you mean 'members'?")
+  T.raises(function() prune.graph(net, { 4 }):groups { group_by = 1 } end, "group_by is one of")
+end)
+
 -- --- targets --------------------------------------------------------------------------------------------------------
 
 T.test("every target is met within one unit, absolute or as a share, in every scope", function()
