@@ -67,7 +67,8 @@ T.test("groups by members: units of one layer with different readers are ranked 
   -- a shuffle as a permutation: 37 groups by what makes the units, 90 by what reads them too
   local shuffled = prune.graph(nn.init.skip(prune.models.shufflenet_v2_x1_0), { 3, 64, 64 })
   T.equal({ #shuffled:groups(), #shuffled:groups { group_by = "members" } }, { 37, 90 })
-  T.raises(function() prune.structured(net, { 4 }, { ratio = 0.5, group_by = "member" }) end, "group_by is one of 'producers', 'members', got member; did you mean 'members'?")
+  T.raises(function() prune.structured(net, { 4 }, { ratio = 0.5, group_by = "member" }) end,
+    "group_by is one of 'producers', 'members', got member; did you mean 'members'?")
   T.raises(function() prune.graph(net, { 4 }):groups { group_by = 1 } end, "group_by is one of")
 end)
 
