@@ -220,8 +220,8 @@ static bool letter_zero(const pr_coupling *c, const letter_use *use) {
 
 static void contracted_letter(pr_coupling *c, const letter_use *use) {
   letter_label(c, use);
-  bool weights =
-      true; /* of a product of two parameters (a weight in two factors) the first makes the units */
+  /* Of a product of two parameters (a weight in two factors) the first makes the units. */
+  bool weights = true;
   for (int k = 0; k < use->count; k++) weights &= prC_at(c, use->operand[k])->is_parameter;
   for (int k = weights; k < use->count; k++) prC_consumer(c, use->operand[k], use->axis[k]);
   if (letter_zero(c, use)) return;
