@@ -11,6 +11,27 @@ Trainer.__index = Trainer
 
 local none = options.none
 
+-- Options that are objects: the method that each must have, and what it looks like.
+local objects = {
+  optimizer = { "step", "step(), such as prune.optim.SGD(net, { lr = 0.1 })" },
+  regularizer = { "apply", "apply(net), such as prune.regularizer.bn_scale { strength = 1e-4 }" },
+  sparsity = { "step", "step(net, optimizer), such as prune.sparse.rigl { ... }" },
+}
+
+local function check_objects(o)
+  for name, wanted in util.sorted(objects) do
+    local ok, method = pcall(function() return o[name][wanted[1]] end)
+    if o[name] ~= nil and not (ok and util.is_callable(method)) then
+      error(("prune.Trainer: %s must be an object with %s, got %s"):format(name, wanted[2], type(o[name])), 3)
+    end
+  end
+  for _, name in ipairs { "regularizer", "sparsity", "distill" } do
+    if o.step and o[name] ~= nil then
+      error(("prune.Trainer: with option 'step' the whole step is one's own, so '%s' would do nothing; give one of them"):format(name), 3)
+    end
+  end
+end
+
 --- A trainer of a model.
 -- @param net a module
 -- @param options
@@ -68,37 +89,13 @@ local function new(_, net, given)
       error(("prune.Trainer: %s must be a function, got %s"):format(name, type(o[name])), 2)
     end
   end
-  if o.regularizer ~= nil then
-    local ok, apply = pcall(function() return o.regularizer.apply end)
-    if not ok or not util.is_callable(apply) then
-      error(("prune.Trainer: regularizer must be an object with apply(net), such as prune.regularizer.bn_scale { strength = 1e-4 }, got %s"):format(
-        type(o.regularizer)), 2)
-    end
-    if o.step then error("prune.Trainer: with option 'step' the step is one's own, so 'regularizer' would do nothing; give one of them", 2) end
-  end
-  if o.sparsity ~= nil then
-    local ok, step = pcall(function() return o.sparsity.step end)
-    if not ok or not util.is_callable(step) then
-      error("prune.Trainer: sparsity must be an object with step(net, optimizer), such as prune.sparse.rigl { ... }", 2)
-    end
-    if o.step then error("prune.Trainer: with option 'step' the optimiser is one's own, so 'sparsity' would do nothing; give one", 2) end
-  end
-  for name, needed in util.sorted { optimizer = "step", regularizer = "apply" } do
-    local ok, method = pcall(function() return o[name][needed] end)
-    if o[name] and not (ok and util.is_callable(method)) then
-      error(("prune.Trainer: %s must be an object with %s(...), such as one of prune.%s, got %s"):format(name, needed,
-        name == "optimizer" and "optim" or name, type(o[name])), 2)
-    end
-  end
+  check_objects(o)
   if o.clip and not (type(o.clip) == "number" and o.clip > 0) then
     error("prune.Trainer: clip must be the largest norm of the gradients, a number above 0, got " .. tostring(o.clip), 2)
   end
   if o.out and type(o.out) ~= "string" then error("prune.Trainer: out is the path of a folder, got " .. type(o.out), 2) end
   options.choice("prune.Trainer", "quiet", o.quiet, { true, false })
-  if o.distill ~= nil then
-    if o.step then error("prune.Trainer: with option 'step' the loss is one's own, so 'distill' would do nothing; give one of them", 2) end
-    o.distill = distill.check(net, o.distill)
-  end
+  if o.distill ~= nil then o.distill = distill.check(net, o.distill) end
   if o.schedule ~= nil then o.schedule = require("prune.schedule").read(o.schedule, "prune.Trainer") end
   if o.schedule_by ~= "epoch" and o.schedule_by ~= "batch" then
     error(('prune.Trainer: schedule_by is "epoch" or "batch", got %s'):format(tostring(o.schedule_by)), 2)
