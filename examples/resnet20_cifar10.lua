@@ -37,7 +37,7 @@ local function teacher(weight) return { teacher = base, temperature = 4, weight 
 -- 1. Channels go until half of the MACs are left; the next layers and the running statistics are fitted to what remains.
 local function removed()
   local net = base:clone()
-  prune.structured(net, shape, { criterion = prune.criterion.taylor(), macs = 0.5, scope = "global", max_ratio = 0.7, data = train, batches = 32 })
+  prune.structured(net, shape, { criterion = prune.criterion.group_fisher(), macs = 0.5, scope = "global", max_ratio = 0.7, data = train, batches = 32 })
     :apply { reconstruct = { data = train, batches = 4 } }
   prune.repair.batch_norm(net, train, { batches = 40 })
   report:add("removed, before tuning", net)
