@@ -28,6 +28,7 @@
 local core = require "prune.core"
 local calibration = require "prune.calibration"
 local options = require "prune.options"
+local util = require "prune.util"
 
 local criterion = {}
 local Criterion = {}
@@ -318,8 +319,7 @@ function Criterion:apply(net)
   for _, p in net:named_parameters() do watched = watched or p.grad ~= nil end
   core.no_grad(function()
     for _, p in net:named_parameters() do
-      local before
-      for _, slot in ipairs(p:slots()) do before = slot[1] == "movement" and slot[2] or before end
+      local before = util.slot(p, "movement")
       if p.grad then
         local step = -(p:value() * p.grad)
         p:set_slot("movement", before and before + step or step)

@@ -48,6 +48,11 @@ local function names()
   return all
 end
 
+local function no_such(path, name, known)
+  local nearest = type(name) == "string" and core.nearest(name, known)
+  error(("%s.%s does not exist%s"):format(path, tostring(name), nearest and ("; did you mean %s.%s?"):format(path, nearest) or ""), 3)
+end
+
 -- What a part of the API does not have is a slip, told with the nearest name in place of Lua's "attempt to call a nil value". Parts that answer
 -- for their fields themselves stay as they are.
 local function guard(path, part)
@@ -56,8 +61,7 @@ local function guard(path, part)
     if type(name) ~= "string" or name:find "^_" then return nil end
     local known = {}
     for key in next, part do known[#known + 1] = type(key) == "string" and key or nil end
-    local nearest = core.nearest(name, known)
-    error(("%s.%s does not exist%s"):format(path, name, nearest and ("; did you mean %s.%s?"):format(path, nearest) or ""), 2)
+    no_such(path, name, known)
   end })
 end
 
@@ -78,8 +82,7 @@ setmetatable(prune, {
       value = guard("prune." .. name, require(modules[name]))
       if name == "nn" then guard("prune.nn.functional", value.functional) guard("prune.nn.init", value.init) end
     else
-      local nearest = type(name) == "string" and core.nearest(name, names())
-      error(("prune.%s does not exist%s"):format(tostring(name), nearest and ("; did you mean prune.%s?"):format(nearest) or ""), 2)
+      no_such("prune", name, names())
     end
     rawset(prune, name, value)
     return value

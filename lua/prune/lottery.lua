@@ -74,14 +74,11 @@ end
 -- @usage prune.mask.global_unstructured(net:weights(), { amount = 0.2 }); ticket:rewind(net, optimizer)
 function Ticket:rewind(net, optimizer)
   options.module("ticket:rewind", "the first argument", net)
-  if optimizer ~= nil and not (type(optimizer) == "table" and optimizer.reset) then
+  if optimizer ~= nil and not (type(optimizer) == "table" and util.is_callable(optimizer.reset)) then
     core.fail("ticket:rewind: the second argument must be an optimiser, got " .. type(optimizer))
   end
   local tensors = tensors_of(net)
   check(self, tensors)
-  if optimizer and not (type(optimizer) == "table" and util.is_callable(optimizer.reset)) then
-    core.fail("ticket:rewind: the second argument must be an optimiser of the model's parameters, got " .. type(optimizer))
-  end
   for name, t in pairs(tensors) do t:dense():copy(self.values[name]) end
   net:zero_grad()
   if optimizer then optimizer:reset() end

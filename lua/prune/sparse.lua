@@ -333,12 +333,6 @@ end)
 -- its place.
 local RAW = "unthresholded"
 
-local function slot_of(p, name)
-  for _, slot in ipairs(p:slots()) do
-    if slot[1] == name then return slot[2] end
-  end
-end
-
 local function sigmoid(x) return 1 / (1 + math.exp(-x)) end
 
 local function shrink(p, raw, threshold)
@@ -354,13 +348,13 @@ function soft_threshold.listen(self)
   local fresh, parameters, before = {}, {}, {}
   for name, s in pairs(self.memory) do before[name] = s end
   for _, item in ipairs(self.list) do
-    if not slot_of(item.parameter, RAW) then fresh[#fresh + 1], parameters[#parameters + 1] = item, item.parameter end
+    if not util.slot(item.parameter, RAW) then fresh[#fresh + 1], parameters[#parameters + 1] = item, item.parameter end
   end
   local function take(item)
     local p, s = item.parameter, self.memory[item.name]
     p:set_slot(RAW, s and p:value() + p:value():sign() * sigmoid(s) or p:dense():clone())
     self.memory[item.name] = s or self.options.start
-    shrink(p, slot_of(p, RAW), sigmoid(self.memory[item.name]))
+    shrink(p, util.slot(p, RAW), sigmoid(self.memory[item.name]))
   end
   if #fresh == 0 then return end
   util.or_back(function()
@@ -383,7 +377,7 @@ function soft_threshold.step(self, optimizer)
   core.no_grad(function()
     for _, item in ipairs(self.list) do
       local p, s = item.parameter, self.memory[item.name]
-      local raw = slot_of(p, RAW)
+      local raw = util.slot(p, RAW)
       if p.grad then -- masked entries have none
         local slope = -(p.grad * raw:sign()):sum():item() * sigmoid(s) * (1 - sigmoid(s))
         self.memory[item.name] = s - rate * (slope + decay * s)
@@ -392,7 +386,7 @@ function soft_threshold.step(self, optimizer)
     end
     optimizer:step()
     for _, item in ipairs(self.list) do
-      local raw = slot_of(item.parameter, RAW)
+      local raw = util.slot(item.parameter, RAW)
       raw:copy(item.parameter:dense())
       shrink(item.parameter, raw, sigmoid(self.memory[item.name]))
     end
@@ -424,7 +418,7 @@ function movement.listen(self)
   for _, item in ipairs(self.list) do
     local p = item.parameter
     p:keep_dense_grad(true)
-    if not slot_of(p, SCORE) then p:set_slot(SCORE, core.zeros(p:size(), { dtype = p.dtype })) end
+    if not util.slot(p, SCORE) then p:set_slot(SCORE, core.zeros(p:size(), { dtype = p.dtype })) end
   end
 end
 
@@ -433,7 +427,7 @@ function movement.step(self, optimizer)
   movement.listen(self) -- an optimiser that was made since has cleared the slots
   core.no_grad(function()
     for i, p in ipairs(list) do
-      scores[i] = slot_of(p, SCORE)
+      scores[i] = util.slot(p, SCORE)
       if p.dense_grad then scores[i]:copy(scores[i] - p:dense() * p.dense_grad) end
     end
   end)

@@ -84,11 +84,7 @@ local function new(_, net, given)
       error(("prune.Trainer: a metric cannot have the name '%s'"):format(name), 2)
     end
   end
-  for _, name in ipairs { "loss", "step" } do
-    if o[name] ~= nil and not util.is_callable(o[name]) then
-      error(("prune.Trainer: %s must be a function, got %s"):format(name, type(o[name])), 2)
-    end
-  end
+  for _, name in ipairs { "loss", "step" } do options.callable("prune.Trainer", name, o[name]) end
   check_objects(o)
   if o.clip and not (type(o.clip) == "number" and o.clip > 0) then
     error("prune.Trainer: clip must be the largest norm of the gradients, a number above 0, got " .. tostring(o.clip), 2)

@@ -51,6 +51,13 @@ function M.write_file(path, text)
   require("prune.core").write_file(path, text)
 end
 
+--- What a parameter keeps under a name (see slots), or nil.
+function M.slot(parameter, name)
+  for _, slot in ipairs(parameter:slots()) do
+    if slot[1] == name then return slot[2] end
+  end
+end
+
 --- Run f and return its results; where it raises or Ctrl-C ends it, back() runs undisturbed before the error goes on.
 -- @param f function()
 -- @param back function() that puts back what f has changed; it must not raise

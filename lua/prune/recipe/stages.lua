@@ -140,9 +140,7 @@ local function takes_data(net, criterion)
   local needs = type(criterion) == "table" and criterion.needs or criterion and "gradients" or "nothing"
   if needs == "nothing" or needs == "flow" then return false end
   for _, p in net:named_parameters() do
-    for _, slot in ipairs(needs == "movement" and p:slots() or {}) do
-      if slot[1] == "movement" then return false end
-    end
+    if needs == "movement" and util.slot(p, "movement") then return false end
   end
   return true
 end
